@@ -1,0 +1,139 @@
+//! Accounts payloads in the protobuf form.
+
+use std::borrow::Cow;
+
+use super::{AccountEvent, After, Booking, Status, positive, reversed};
+use crate::error::{DecodeError, Reason};
+use crate::wire::Reader;
+
+#[inline]
+pub(super) fn decode_event<'a>(
+    kind: &str,
+    bytes: &'a [u8],
+) -> Result<Option<AccountEvent<'a>>, DecodeError> {
+    let event = match kind {
+        "Deposited" => AccountEvent::Deposited {
+            cents: amount(bytes)?,
+        },
+        "Withdrawn" => AccountEvent::Withdrawn {
+            cents: amount(bytes)?,
+        },
+        "Opened" => decode_opened(bytes)?,
+        "Reversed" => decode_reversed(bytes)?,
+        "Closed" => decode_closed(bytes)?,
+        "Frozen" => status_only(bytes, AccountEvent::Frozen)?,
+        "Unfrozen" => status_only(bytes, AccountEvent::Unfrozen)?,
+        "Reopened" => status_only(bytes, AccountEvent::Reopened)?,
+        _ => return Ok(None),
+    };
+    Ok(Some(event))
+}
+
+/// `Deposited` and `Withdrawn` hold their amount in the same field.
+#[inline]
+fn amount(bytes: &[u8]) -> Result<i64, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let mut cents = 0;
+    while !reader.is_at_end() {
+        let key = reader.key()?;
+        match key.field {
+            2 => cents = reader.uint(key)? as i64,
+            _ => reader.skip(key, 0)?,
+        }
+    }
+    positive(cents).map_err(|reason| DecodeError::new(bytes.len(), reason))
+}
+
+fn decode_opened(bytes: &[u8]) -> Result<AccountEvent<'_>, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let (mut owner, mut currency, mut overdraft_limit_cents) = ("", "", 0);
+    while !reader.is_at_end() {
+        let key = reader.key()?;
+        match key.field {
+            2 => owner = reader.text(key)?,
+            3 => currency = reader.text(key)?,
+            4 => overdraft_limit_cents = reader.uint(key)? as i64,
+            _ => reader.skip(key, 0)?,
+        }
+    }
+    Ok(AccountEvent::Opened {
+        owner: Cow::Borrowed(owner),
+        currency: Cow::Borrowed(currency),
+        overdraft_limit_cents,
+    })
+}
+
+fn decode_reversed(bytes: &[u8]) -> Result<AccountEvent<'_>, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let (mut cents, mut of_version, mut what) = (0, 0, 0);
+    while !reader.is_at_end() {
+        let key = reader.key()?;
+        match key.field {
+            2 => cents = reader.uint(key)? as i64,
+            3 => of_version = reader.uint(key)?,
+            4 => what = reader.uint(key)? as i32,
+            _ => reader.skip(key, 0)?,
+        }
+    }
+    Booking::from_number(what)
+        .and_then(|what| reversed(cents, of_version, what))
+        .map_err(|reason| DecodeError::new(bytes.len(), reason))
+}
+
+fn decode_closed(bytes: &[u8]) -> Result<AccountEvent<'_>, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let mut payout_cents = 0;
+    while !reader.is_at_end() {
+        let key = reader.key()?;
+        match key.field {
+            2 => payout_cents = reader.sint(key)?,
+            _ => reader.skip(key, 0)?,
+        }
+    }
+    Ok(AccountEvent::Closed { payout_cents })
+}
+
+/// Nothing is read, but a payload that does not end where it should is
+/// refused like any other.
+fn status_only<'a>(bytes: &[u8], event: AccountEvent<'a>) -> Result<AccountEvent<'a>, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    while !reader.is_at_end() {
+        let key = reader.key()?;
+        reader.skip(key, 0)?;
+    }
+    Ok(event)
+}
+
+pub(super) fn decode_after(bytes: &[u8]) -> Result<After, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let (mut balance_cents, mut status, mut version) = (0, 0, 0);
+    let mut seen = false;
+    while !reader.is_at_end() {
+        let key = reader.key()?;
+        if key.field != 1 {
+            reader.skip(key, 0)?;
+            continue;
+        }
+        // A message that occurs twice is merged, not replaced.
+        seen = true;
+        let mut after = reader.message(key)?;
+        while !after.is_at_end() {
+            let key = after.key()?;
+            match key.field {
+                1 => balance_cents = after.sint(key)?,
+                2 => status = after.uint(key)? as i32,
+                3 => version = after.uint(key)?,
+                _ => after.skip(key, 1)?,
+            }
+        }
+    }
+    let refuse = |reason| DecodeError::new(bytes.len(), reason);
+    if !seen {
+        return Err(refuse(Reason::NoAfter));
+    }
+    Ok(After {
+        balance_cents,
+        status: Status::from_number(status).map_err(refuse)?,
+        version,
+    })
+}

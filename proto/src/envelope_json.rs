@@ -1,0 +1,158 @@
+//! The JSON form of the envelope, read by `serde_json` without building a tree.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Visitor};
+use serde_json::value::RawValue;
+
+use crate::envelope::{EnvelopeRef, FORMAT, IdRef, Payload};
+use crate::error::{DecodeError, Reason};
+use crate::timestamp;
+
+/// The members that are asked for. Everything else is passed over by the
+/// library without being built.
+#[derive(Deserialize)]
+struct Members<'a> {
+    #[serde(default)]
+    format: u64,
+    #[serde(borrow, default)]
+    aggregate_id: Option<Id<'a>>,
+    #[serde(default)]
+    version: u64,
+    #[serde(borrow, rename = "type", default)]
+    kind: Text<'a>,
+    #[serde(default)]
+    ts: Timestamp,
+    #[serde(borrow, default)]
+    payload: Option<&'a RawValue>,
+}
+
+pub(crate) fn decode(bytes: &[u8]) -> Result<EnvelopeRef<'_>, DecodeError> {
+    let members: Members<'_> =
+        serde_json::from_slice(bytes).map_err(|error| located(bytes, &error))?;
+    let refuse = |reason| Err(DecodeError::new(bytes.len(), reason));
+    if members.format != u64::from(FORMAT) {
+        return refuse(Reason::Format(members.format));
+    }
+    if members.version == 0 {
+        return refuse(Reason::NoVersion);
+    }
+    if members.kind.0.is_empty() {
+        return refuse(Reason::NoType);
+    }
+    let Some(Id(id)) = members.aggregate_id else {
+        return refuse(Reason::NoAggregateId);
+    };
+    let Some(ts_micros) = members.ts.0 else {
+        return refuse(Reason::Timestamp);
+    };
+    Ok(EnvelopeRef {
+        id,
+        version: members.version,
+        kind: members.kind.0,
+        ts_micros,
+        payload: Payload::Json(members.payload.map_or("{}", RawValue::get)),
+    })
+}
+
+/// The library counts lines and columns; a value of the log is addressed by
+/// byte.
+#[cold]
+pub(crate) fn located(bytes: &[u8], error: &serde_json::Error) -> DecodeError {
+    let line_start: usize = bytes
+        .split_inclusive(|&byte| byte == b'\n')
+        .take(error.line().saturating_sub(1))
+        .map(<[u8]>::len)
+        .sum();
+    let at = (line_start + error.column().saturating_sub(1)).min(bytes.len());
+    let text = error.to_string();
+    // The position is told by `at`; the library repeats it at the end.
+    let reason = text.split(" at line ").next().unwrap_or(&text);
+    DecodeError::new(at, Reason::Json(reason.into()))
+}
+
+/// A string, borrowed when it holds no escape. (`Cow`'s own implementation in
+/// serde always copies unless it is asked to borrow field by field.)
+#[derive(Default)]
+pub(crate) struct Text<'a>(pub(crate) Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Text<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(TextVisitor)
+    }
+}
+
+struct Id<'a>(IdRef<'a>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Id<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct IdVisitor;
+        impl<'de> Visitor<'de> for IdVisitor {
+            type Value = Id<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an integer or a string")
+            }
+            fn visit_i64<E>(self, id: i64) -> Result<Id<'de>, E> {
+                Ok(Id(IdRef::Int(id)))
+            }
+            fn visit_u64<E: serde::de::Error>(self, id: u64) -> Result<Id<'de>, E> {
+                i64::try_from(id)
+                    .map(|id| Id(IdRef::Int(id)))
+                    .map_err(|_| E::custom("an id above the range of 64-bit integers"))
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Id<'de>, E> {
+                Ok(Id(IdRef::Text(Cow::Borrowed(text))))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Id<'de>, E> {
+                Ok(Id(IdRef::Text(Cow::Owned(text.to_owned()))))
+            }
+        }
+        deserializer.deserialize_any(IdVisitor)
+    }
+}
+
+/// Microseconds since 1970; `None` when the member is absent, which the
+/// protobuf form cannot tell from 0 but a JSON producer can get wrong.
+#[derive(Default)]
+struct Timestamp(Option<i64>);
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TimestampVisitor;
+        impl Visitor<'_> for TimestampVisitor {
+            type Value = Timestamp;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("RFC 3339 text in UTC or microseconds since 1970")
+            }
+            fn visit_i64<E>(self, micros: i64) -> Result<Timestamp, E> {
+                Ok(Timestamp(Some(micros)))
+            }
+            fn visit_u64<E: serde::de::Error>(self, micros: u64) -> Result<Timestamp, E> {
+                i64::try_from(micros)
+                    .map(|micros| Timestamp(Some(micros)))
+                    .map_err(|_| E::custom("a timestamp above the range of 64-bit integers"))
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Timestamp, E> {
+                timestamp::parse(text)
+                    .map(|micros| Timestamp(Some(micros)))
+                    .ok_or_else(|| E::custom(Reason::Timestamp))
+            }
+        }
+        deserializer.deserialize_any(TimestampVisitor)
+    }
+}

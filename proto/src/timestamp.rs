@@ -1,0 +1,196 @@
+//! Microseconds since 1970 and their RFC 3339 text, without a calendar crate:
+//! the JSON form needs one shape to write and a few to read.
+
+const MICROS_PER_SECOND: i64 = 1_000_000;
+const SECONDS_PER_DAY: i64 = 86_400;
+/// 0000-01-01T00:00:00Z and the first microsecond after the year 9999.
+const FIRST_MICROS: i64 = -62_167_219_200 * MICROS_PER_SECOND;
+const END_MICROS: i64 = 253_402_300_800 * MICROS_PER_SECOND;
+
+/// Writes `micros` as `2024-03-01T12:00:00.000123Z`. Outside of the years 0000
+/// to 9999 the number itself is written, which [`parse`] reads as well.
+pub(crate) fn write(micros: i64, out: &mut Vec<u8>) {
+    if !(FIRST_MICROS..END_MICROS).contains(&micros) {
+        out.extend_from_slice(micros.to_string().as_bytes());
+        return;
+    }
+    let seconds = micros.div_euclid(MICROS_PER_SECOND);
+    let (year, month, day) = date_of_day(seconds.div_euclid(SECONDS_PER_DAY));
+    let of_day = seconds.rem_euclid(SECONDS_PER_DAY);
+    out.push(b'"');
+    digits(out, year, 4);
+    for (mark, value, width) in [
+        (b'-', month, 2),
+        (b'-', day, 2),
+        (b'T', of_day / 3600, 2),
+        (b':', of_day / 60 % 60, 2),
+        (b':', of_day % 60, 2),
+        (b'.', micros.rem_euclid(MICROS_PER_SECOND), 6),
+    ] {
+        out.push(mark);
+        digits(out, value, width);
+    }
+    out.extend_from_slice(b"Z\"");
+}
+
+/// Reads RFC 3339 text in UTC (`Z`, or an offset of zero): microseconds since
+/// 1970, or `None`. Digits of the fraction beyond the sixth are cut off.
+pub(crate) fn parse(text: &str) -> Option<i64> {
+    let bytes = text.as_bytes();
+    if bytes.len() < 20
+        || bytes[4] != b'-'
+        || bytes[7] != b'-'
+        || !matches!(bytes[10], b'T' | b't' | b' ')
+        || bytes[13] != b':'
+        || bytes[16] != b':'
+    {
+        return None;
+    }
+    let year = number(&bytes[0..4])?;
+    let month = number(&bytes[5..7])?;
+    let day = number(&bytes[8..10])?;
+    let hour = number(&bytes[11..13])?;
+    let minute = number(&bytes[14..16])?;
+    let second = number(&bytes[17..19])?;
+    let days = day_of_date(year, month, day);
+    // A day that does not exist comes back as another date.
+    if date_of_day(days) != (year, month, day) || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let (fraction, zone) = fraction(&bytes[19..])?;
+    if !matches!(zone, b"Z" | b"z" | b"+00:00" | b"-00:00") {
+        return None;
+    }
+    let seconds = days * SECONDS_PER_DAY + hour * 3600 + minute * 60 + second;
+    Some(seconds * MICROS_PER_SECOND + fraction)
+}
+
+/// The fraction in microseconds, and what follows it.
+fn fraction(rest: &[u8]) -> Option<(i64, &[u8])> {
+    let Some((b'.', tail)) = rest.split_first() else {
+        return Some((0, rest));
+    };
+    let len = tail.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if len == 0 {
+        return None;
+    }
+    let mut micros = 0;
+    for index in 0..6 {
+        let digit = if index < len {
+            i64::from(tail[index] - b'0')
+        } else {
+            0
+        };
+        micros = micros * 10 + digit;
+    }
+    Some((micros, &tail[len..]))
+}
+
+fn number(digits: &[u8]) -> Option<i64> {
+    digits.iter().try_fold(0, |value, byte| {
+        byte.is_ascii_digit()
+            .then(|| value * 10 + i64::from(byte - b'0'))
+    })
+}
+
+fn digits(out: &mut Vec<u8>, value: i64, width: usize) {
+    let start = out.len();
+    out.resize(start + width, b'0');
+    let mut rest = value;
+    for slot in out[start..].iter_mut().rev() {
+        *slot = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+}
+
+/// Days since 1970-01-01 of a proleptic Gregorian date. Years are counted from
+/// March, so that the leap day is the last day of its year.
+fn day_of_date(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let of_era = year.rem_euclid(400);
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
+fn date_of_day(day: i64) -> (i64, i64, i64) {
+    let shifted = day + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let of_era = shifted.rem_euclid(146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let shifted_month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = (shifted_month + 2) % 12 + 1;
+    (year + era * 400 + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text_of(micros: i64) -> String {
+        let mut out = Vec::new();
+        write(micros, &mut out);
+        String::from_utf8(out).expect("ascii")
+    }
+
+    #[test]
+    fn known_moments_have_their_known_text() {
+        assert_eq!(text_of(0), "\"1970-01-01T00:00:00.000000Z\"");
+        assert_eq!(text_of(-1), "\"1969-12-31T23:59:59.999999Z\"");
+        assert_eq!(
+            text_of(1_709_208_000_000_123),
+            "\"2024-02-29T12:00:00.000123Z\""
+        );
+        assert_eq!(text_of(FIRST_MICROS), "\"0000-01-01T00:00:00.000000Z\"");
+        assert_eq!(text_of(END_MICROS - 1), "\"9999-12-31T23:59:59.999999Z\"");
+        assert_eq!(text_of(END_MICROS), END_MICROS.to_string());
+    }
+
+    #[test]
+    fn text_reads_back_as_the_moment_it_was_written_for() {
+        let mut micros = FIRST_MICROS;
+        while micros < END_MICROS {
+            let text = text_of(micros);
+            assert_eq!(parse(text.trim_matches('"')), Some(micros), "{text}");
+            // A step that is no multiple of anything in the calendar.
+            micros += 86_399_123_457 * 97;
+        }
+    }
+
+    #[test]
+    fn several_spellings_of_utc_are_read() {
+        let noon = Some(1_709_208_000_000_000);
+        for text in [
+            "2024-02-29T12:00:00Z",
+            "2024-02-29t12:00:00z",
+            "2024-02-29 12:00:00+00:00",
+            "2024-02-29T12:00:00.0Z",
+            "2024-02-29T12:00:00.0000009Z",
+        ] {
+            assert_eq!(parse(text), noon, "{text}");
+        }
+    }
+
+    #[test]
+    fn moments_that_do_not_exist_are_refused() {
+        for text in [
+            "",
+            "2024-02-29",
+            "2023-02-29T12:00:00Z",
+            "2024-13-01T12:00:00Z",
+            "2024-00-01T12:00:00Z",
+            "2024-02-30T12:00:00Z",
+            "2024-02-28T24:00:00Z",
+            "2024-02-28T23:60:00Z",
+            "2024-02-28T23:59:60Z",
+            "2024-02-28T23:59:59",
+            "2024-02-28T23:59:59.Z",
+            "2024-02-28T23:59:59+02:00",
+            "2024-02-28T23:59:59Zx",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Reading the protobuf wire form in place.
+//!
+//! [`Reader`] takes the decisions of prost, element by element: the same varint
+//! limits, the same bound on nesting, the same treatment of unknown fields and
+//! groups. `tests/against_prost.rs` holds it to that on arbitrary bytes.
+
+use crate::error::{DecodeError, Reason};
+
+/// How deep groups and messages may nest, the same bound as prost's.
+pub(crate) const MAX_NESTING: u32 = 100;
+
+pub(crate) const VARINT: u8 = 0;
+pub(crate) const FIXED64: u8 = 1;
+pub(crate) const BYTES: u8 = 2;
+pub(crate) const GROUP_START: u8 = 3;
+pub(crate) const GROUP_END: u8 = 4;
+pub(crate) const FIXED32: u8 = 5;
+
+/// A field key: number and wire type.
+#[derive(Clone, Copy)]
+pub(crate) struct Key {
+    pub(crate) field: u32,
+    pub(crate) wire_type: u8,
+    /// Where the key stands, for errors about the field as a whole.
+    at: usize,
+}
+
+/// A position in a borrowed slice.
+pub(crate) struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    /// Added to every reported position, so that errors inside a nested
+    /// message count from the start of the outermost slice.
+    base: usize,
+}
+
+impl<'a> Reader<'a> {
+    #[inline]
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            at: 0,
+            base: 0,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.at >= self.bytes.len()
+    }
+
+    #[inline]
+    pub(crate) fn position(&self) -> usize {
+        self.base + self.at
+    }
+
+    #[cold]
+    fn error<T>(&self, at: usize, reason: Reason) -> Result<T, DecodeError> {
+        Err(DecodeError::new(self.base + at, reason))
+    }
+
+    #[inline(always)]
+    pub(crate) fn varint(&mut self) -> Result<u64, DecodeError> {
+        match self.bytes.get(self.at) {
+            Some(&byte) if byte < 0x80 => {
+                self.at += 1;
+                Ok(u64::from(byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    #[inline]
+    fn long_varint(&mut self) -> Result<u64, DecodeError> {
+        let start = self.at;
+        let rest = &self.bytes[start..];
+        let mut value = 0_u64;
+        for (index, &byte) in rest.iter().take(10).enumerate() {
+            value |= u64::from(byte & 0x7f) << (index * 7);
+            if byte < 0x80 {
+                // The tenth byte holds bit 63 alone.
+                if index == 9 && byte > 1 {
+                    break;
+                }
+                self.at = start + index + 1;
+                return Ok(value);
+            }
+        }
+        self.error(start, Reason::Varint)
+    }
+
+    #[inline(always)]
+    pub(crate) fn key(&mut self) -> Result<Key, DecodeError> {
+        let at = self.at;
+        let key = self.varint()?;
+        let Ok(key) = u32::try_from(key) else {
+            return self.error(at, Reason::Key);
+        };
+        let wire_type = (key & 7) as u8;
+        if wire_type > FIXED32 {
+            return self.error(at, Reason::WireType(wire_type));
+        }
+        let field = key >> 3;
+        if field == 0 {
+            return self.error(at, Reason::FieldNumber);
+        }
+        Ok(Key {
+            field,
+            wire_type,
+            at,
+        })
+    }
+
+    #[inline(always)]
+    fn expect(&self, key: Key, expected: u8) -> Result<(), DecodeError> {
+        if key.wire_type == expected {
+            return Ok(());
+        }
+        self.error(
+            key.at,
+            Reason::FieldType {
+                field: key.field,
+                expected,
+                found: key.wire_type,
+            },
+        )
+    }
+
+    /// An unsigned integer field.
+    #[inline(always)]
+    pub(crate) fn uint(&mut self, key: Key) -> Result<u64, DecodeError> {
+        self.expect(key, VARINT)?;
+        self.varint()
+    }
+
+    /// A zigzag-coded signed integer field.
+    #[inline(always)]
+    pub(crate) fn sint(&mut self, key: Key) -> Result<i64, DecodeError> {
+        let coded = self.uint(key)?;
+        Ok((coded >> 1) as i64 ^ -((coded & 1) as i64))
+    }
+
+    /// A length-delimited field.
+    #[inline(always)]
+    pub(crate) fn bytes(&mut self, key: Key) -> Result<&'a [u8], DecodeError> {
+        self.expect(key, BYTES)?;
+        self.delimited()
+    }
+
+    /// A string field, checked to be UTF-8.
+    #[inline(always)]
+    pub(crate) fn text(&mut self, key: Key) -> Result<&'a str, DecodeError> {
+        let bytes = self.bytes(key)?;
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Ok(text),
+            Err(bad) => self.error(
+                self.at - bytes.len() + bad.valid_up_to(),
+                Reason::Utf8(key.field),
+            ),
+        }
+    }
+
+    /// A reader over a nested message.
+    #[inline]
+    pub(crate) fn message(&mut self, key: Key) -> Result<Reader<'a>, DecodeError> {
+        let bytes = self.bytes(key)?;
+        Ok(Reader {
+            bytes,
+            at: 0,
+            base: self.base + self.at - bytes.len(),
+        })
+    }
+
+    #[inline(always)]
+    fn delimited(&mut self) -> Result<&'a [u8], DecodeError> {
+        let at = self.at;
+        let len = self.varint()?;
+        let rest = self.bytes.len() - self.at;
+        if len > rest as u64 {
+            return self.error(at, Reason::Truncated(len));
+        }
+        let start = self.at;
+        self.at = start + len as usize;
+        Ok(&self.bytes[start..self.at])
+    }
+
+    /// Passes over a field that is not asked for. `depth` is how deep the
+    /// message that holds it is nested; 0 for the outermost.
+    #[inline]
+    pub(crate) fn skip(&mut self, key: Key, depth: u32) -> Result<(), DecodeError> {
+        match key.wire_type {
+            BYTES if depth < MAX_NESTING => self.delimited().map(|_| ()),
+            VARINT if depth < MAX_NESTING => self.varint().map(|_| ()),
+            _ => self.skip_rare(key, depth),
+        }
+    }
+
+    #[cold]
+    fn skip_rare(&mut self, key: Key, depth: u32) -> Result<(), DecodeError> {
+        if depth >= MAX_NESTING {
+            return self.error(key.at, Reason::Nesting);
+        }
+        match key.wire_type {
+            FIXED64 => self.skip_fixed(8),
+            FIXED32 => self.skip_fixed(4),
+            GROUP_START => loop {
+                let inner = self.key()?;
+                if inner.wire_type != GROUP_END {
+                    self.skip(inner, depth + 1)?;
+                } else if inner.field == key.field {
+                    return Ok(());
+                } else {
+                    return self.error(inner.at, Reason::Group);
+                }
+            },
+            _ => self.error(key.at, Reason::Group),
+        }
+    }
+
+    fn skip_fixed(&mut self, len: usize) -> Result<(), DecodeError> {
+        if self.bytes.len() - self.at < len {
+            return self.error(self.at, Reason::Truncated(len as u64));
+        }
+        self.at += len;
+        Ok(())
+    }
+}
