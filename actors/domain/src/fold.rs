@@ -1,0 +1,130 @@
+//! Fold: the engine that turns chunks of a partition into rows.
+//!
+//! Two engines share one table. [`BulkFold`] folds a partition's whole history
+//! and hands the rows out sorted, once. [`ApplyFold`] folds batches on top of
+//! rows that it fetched, and hands out the rows that changed. Both guard every
+//! event by its row's position, so that an overlap of any length changes nothing.
+
+use crate::batch::EventGap;
+use crate::log::Chunk;
+use crate::log::RecordFingerprint;
+use crate::position::Offset;
+use crate::rows::EncodedRows;
+use crate::spec::ProjectionSpec;
+use crate::sums::Sums;
+
+/// How a topic's records are to be folded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FoldOptions {
+    /// Wire form of the topic's envelopes.
+    pub wire: crate::decode::WireForm,
+    /// Whether the log holds every event of every aggregate, so that a jump in
+    /// an aggregate's versions is a gap. Off for compacted topics.
+    pub complete_log: bool,
+}
+
+/// An event that cannot be applied. Folding stops in front of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Halt {
+    /// Its offset.
+    pub offset: Offset,
+    /// One sentence.
+    pub reason: String,
+}
+
+/// What a call of `fold` did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoldReport {
+    /// Index in the chunk of the first record that was not folded.
+    pub index: usize,
+    /// The mark after the folded records, exclusive. When the next record lies
+    /// at or above the limit, the mark is the limit itself.
+    pub next: Offset,
+    /// The last record that was folded.
+    pub last_record: Option<RecordFingerprint>,
+    /// Events that changed or confirmed a row.
+    pub applied: u64,
+    /// Events at or below their row's position.
+    pub duplicates: u64,
+    /// Events of types that the projection does not handle.
+    pub unhandled: u64,
+    /// Gaps found.
+    pub gaps: Vec<EventGap>,
+    /// The event that folding stopped at, if any.
+    pub halt: Option<Halt>,
+}
+
+/// The rows of a finished bulk fold, in key order.
+pub trait TupleRun: Send {
+    /// Encodes the next rows, about `bytes` of them, as `COPY` tuples; `None` after the last.
+    fn next_tuples(&mut self, bytes: usize) -> Option<Vec<u8>>;
+
+    /// Rows encoded so far, tombstones included.
+    fn rows(&self) -> u64;
+
+    /// The sums of the rows encoded so far.
+    fn sums(&self) -> &Sums;
+}
+
+/// Folds one partition's history in memory.
+pub trait BulkFold: Send {
+    /// Folds the chunk's records below `until`.
+    fn fold(&mut self, chunk: &Chunk, until: Offset) -> FoldReport;
+
+    /// Bytes that the table holds, from its capacity and the rows' heap.
+    fn memory_bytes(&self) -> usize;
+
+    /// Aggregates in the table.
+    fn keys(&self) -> usize;
+
+    /// Sorts the rows and hands them out.
+    fn into_tuples(self: Box<Self>) -> Box<dyn TupleRun>;
+}
+
+/// Folds batches on top of stored rows. Between two commits:
+/// `missing` -> fetch -> `load` -> `fold` (any number of times) -> `writes`
+/// -> commit -> `accept` or `rollback`.
+pub trait ApplyFold: Send {
+    /// The key cells of the chunk's records, from index `start` and below
+    /// `until`, whose rows are not in the cache; each once.
+    fn missing(&mut self, chunk: &Chunk, start: usize, until: Offset) -> Vec<Vec<u8>>;
+
+    /// Puts fetched rows into the cache. Keys that were asked for and are not
+    /// among the rows are remembered as absent.
+    ///
+    /// # Errors
+    /// One sentence when a row cannot be decoded: the table is not what the projection declares.
+    fn load(&mut self, asked: &[Vec<u8>], rows: &[Vec<u8>]) -> Result<(), String>;
+
+    /// Folds at most `events` records from index `start`, below `until`.
+    fn fold(&mut self, chunk: &Chunk, start: usize, events: usize, until: Offset) -> FoldReport;
+
+    /// Aggregates changed since the last `accept`.
+    fn dirty(&self) -> usize;
+
+    /// The changed rows, sorted by key, and the partition's sums after them.
+    fn writes(&mut self) -> (EncodedRows, Sums);
+
+    /// The writes are durable.
+    fn accept(&mut self);
+
+    /// The writes are not in: every row is as it was at the last `accept`.
+    fn rollback(&mut self);
+
+    /// Bytes that the cache holds.
+    fn memory_bytes(&self) -> usize;
+}
+
+/// A projection without its types.
+pub trait AnyProjection: Send + Sync + std::fmt::Debug {
+    /// What it declares.
+    fn spec(&self) -> &ProjectionSpec;
+
+    /// An engine for a partition without rows.
+    fn bulk_fold(&self, options: FoldOptions) -> Box<dyn BulkFold>;
+
+    /// An engine for a partition whose rows sum to `sums`, which keeps at most
+    /// about `cache_bytes` of rows between batches.
+    fn apply_fold(&self, options: FoldOptions, sums: Sums, cache_bytes: usize)
+    -> Box<dyn ApplyFold>;
+}

@@ -1,0 +1,274 @@
+//! The log as chunks of records: what a reader delivers and a fold consumes.
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::position::Offset;
+use crate::position::Partition;
+
+/// What a topic is, so that another topic or cluster behind the same address is noticed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TopicIdentity {
+    /// The cluster's id as its brokers report it.
+    pub cluster_id: String,
+    /// The topic's name.
+    pub topic: String,
+    /// The topic's id, when the client can learn it.
+    pub topic_id: Option<String>,
+    /// Number of partitions. A key's partition depends on it.
+    pub partitions: i32,
+}
+
+/// The ends of one partition's log at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watermarks {
+    /// First offset still in the log.
+    pub low: Offset,
+    /// One past the last readable record or marker (the last stable offset for
+    /// a read-committed reader).
+    pub high: Offset,
+}
+
+/// Where one record stands in its chunk's buffer.
+#[derive(Debug, Clone, Copy)]
+struct RecordSlot {
+    offset: i64,
+    ts_millis: i64,
+    start: u32,
+    key_len: u32,
+    /// `u32::MAX` marks a null value (a tombstone of the topic).
+    value_len: u32,
+}
+
+const NULL_VALUE: u32 = u32::MAX;
+
+/// One record, borrowed from its chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Offset in the partition.
+    pub offset: Offset,
+    /// The record's timestamp, milliseconds since the Unix epoch.
+    pub ts_millis: i64,
+    /// Key bytes; empty for none.
+    pub key: &'a [u8],
+    /// Value bytes; `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+}
+
+impl Record<'_> {
+    /// The record's fingerprint: 128 bits over offset, timestamp, key and value.
+    /// Stored with the mark; a log that shows another record there has diverged.
+    pub fn fingerprint(&self) -> RecordFingerprint {
+        let mut hash = Xxh3::new();
+        hash.update(&self.offset.0.to_be_bytes());
+        hash.update(&self.ts_millis.to_be_bytes());
+        hash.update(&(self.key.len() as u64).to_be_bytes());
+        hash.update(self.key);
+        match self.value {
+            Some(value) => {
+                hash.update(&[1]);
+                hash.update(value);
+            }
+            None => hash.update(&[0]),
+        }
+        RecordFingerprint {
+            offset: self.offset,
+            hash: hash.digest128(),
+        }
+    }
+}
+
+/// Identifies the record that was applied last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RecordFingerprint {
+    /// The record's offset.
+    pub offset: Offset,
+    /// XXH3-128 over its content, see [`Record::fingerprint`].
+    pub hash: u128,
+}
+
+impl RecordFingerprint {
+    /// 24 bytes: offset and hash, big-endian.
+    pub fn to_bytes(self) -> [u8; 24] {
+        let mut out = [0; 24];
+        out[..8].copy_from_slice(&self.offset.0.to_be_bytes());
+        out[8..].copy_from_slice(&self.hash.to_be_bytes());
+        out
+    }
+
+    /// Reads what [`RecordFingerprint::to_bytes`] wrote; `None` for any other length.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; 24] = bytes.try_into().ok()?;
+        let (offset, hash) = bytes.split_first_chunk::<8>()?;
+        Some(Self {
+            offset: Offset(i64::from_be_bytes(*offset)),
+            hash: u128::from_be_bytes(hash.try_into().ok()?),
+        })
+    }
+}
+
+/// A run of records of one partition in offset order, owned in one buffer.
+#[derive(Debug, Clone)]
+pub struct Chunk {
+    partition: Partition,
+    from: Offset,
+    to: Offset,
+    end_of_log: bool,
+    buf: Vec<u8>,
+    slots: Vec<RecordSlot>,
+}
+
+impl Chunk {
+    /// An empty chunk at `from`, to be filled by [`Chunk::push`]. Buffers can be
+    /// reused through [`Chunk::recycle`].
+    pub fn new(partition: Partition, from: Offset) -> Self {
+        Self {
+            partition,
+            from,
+            to: from,
+            end_of_log: false,
+            buf: Vec::new(),
+            slots: Vec::new(),
+        }
+    }
+
+    /// Empties the chunk and moves it to `from`, keeping its buffers.
+    pub fn recycle(&mut self, partition: Partition, from: Offset) {
+        self.partition = partition;
+        self.from = from;
+        self.to = from;
+        self.end_of_log = false;
+        self.buf.clear();
+        self.slots.clear();
+    }
+
+    /// Appends a record and moves the end to one past it.
+    ///
+    /// Returns `false`, and changes nothing, when the record lies below the
+    /// chunk's end (a reader may see the head of a batch again) or when the
+    /// buffer would pass 4 GiB.
+    pub fn push(
+        &mut self,
+        offset: Offset,
+        ts_millis: i64,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> bool {
+        let start = self.buf.len();
+        let value_len = value.map_or(0, <[u8]>::len);
+        if offset < self.to || start + key.len() + value_len >= NULL_VALUE as usize {
+            return false;
+        }
+        self.buf.extend_from_slice(key);
+        if let Some(value) = value {
+            self.buf.extend_from_slice(value);
+        }
+        self.slots.push(RecordSlot {
+            offset: offset.0,
+            ts_millis,
+            start: start as u32,
+            key_len: key.len() as u32,
+            value_len: value.map_or(NULL_VALUE, |v| v.len() as u32),
+        });
+        self.to = offset.next();
+        true
+    }
+
+    /// Says that the reader reached the end of the log behind the last record.
+    pub fn set_end_of_log(&mut self) {
+        self.end_of_log = true;
+    }
+
+    /// The partition of every record.
+    pub fn partition(&self) -> Partition {
+        self.partition
+    }
+
+    /// Where the reader stood before the chunk, inclusive.
+    pub fn from(&self) -> Offset {
+        self.from
+    }
+
+    /// One past the last record; equals `from` when there is none.
+    pub fn to(&self) -> Offset {
+        self.to
+    }
+
+    /// Whether the log ended behind the last record when the chunk was read.
+    pub fn end_of_log(&self) -> bool {
+        self.end_of_log
+    }
+
+    /// Number of records.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there is no record.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Bytes of keys and values.
+    pub fn bytes(&self) -> usize {
+        self.buf.len()
+    }
+
+    /// The record at `index`, counted from 0.
+    #[inline]
+    pub fn get(&self, index: usize) -> Option<Record<'_>> {
+        let slot = self.slots.get(index)?;
+        let key_end = slot.start as usize + slot.key_len as usize;
+        let key = &self.buf[slot.start as usize..key_end];
+        let value = (slot.value_len != NULL_VALUE)
+            .then(|| &self.buf[key_end..key_end + slot.value_len as usize]);
+        Some(Record {
+            offset: Offset(slot.offset),
+            ts_millis: slot.ts_millis,
+            key,
+            value,
+        })
+    }
+
+    /// The records in offset order.
+    pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        (0..self.slots.len()).filter_map(|i| self.get(i))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_gives_back_what_was_pushed_and_refuses_to_go_back() {
+        let mut chunk = Chunk::new(Partition(3), Offset(10));
+        assert!(chunk.push(Offset(12), 7, b"k", Some(b"value")));
+        assert!(chunk.push(Offset(15), 8, b"key", None));
+        assert!(!chunk.push(Offset(15), 8, b"again", None));
+        assert_eq!((chunk.from(), chunk.to()), (Offset(10), Offset(16)));
+        let records: Vec<_> = chunk.records().collect();
+        assert_eq!(records[0].key, b"k");
+        assert_eq!(records[0].value, Some(&b"value"[..]));
+        assert_eq!(records[1].value, None);
+    }
+
+    #[test]
+    fn fingerprints_tell_any_part_of_a_record_apart() {
+        let record = Record {
+            offset: Offset(1),
+            ts_millis: 2,
+            key: b"ab",
+            value: Some(b"c"),
+        };
+        let print = record.fingerprint();
+        assert_eq!(RecordFingerprint::from_bytes(&print.to_bytes()), Some(print));
+        for other in [
+            Record { offset: Offset(2), ..record },
+            Record { ts_millis: 3, ..record },
+            Record { key: b"a", value: Some(b"bc"), ..record },
+            Record { value: None, ..record },
+        ] {
+            assert_ne!(other.fingerprint().hash, print.hash);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Positions in a log. Every interval of this project is `[from, to)`.
+
+use std::fmt;
+
+/// A Kafka partition's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Partition(pub i32);
+
+/// An offset in one partition. As a mark it is *exclusive*: the next offset to
+/// apply, so that everything below it is in the table and nothing at or above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Offset(pub i64);
+
+impl Offset {
+    /// The offset after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// How many offsets lie in `[self, end)`; 0 when `end` is not above.
+    pub const fn lag_to(self, end: Self) -> u64 {
+        if end.0 > self.0 {
+            (end.0 - self.0) as u64
+        } else {
+            0
+        }
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "p{}", self.0)
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The half-open interval `[from, to)` of one partition's log that a
+/// transaction moves the mark across. Offsets missing inside it are legal:
+/// compaction holes, control markers, aborted records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct OffsetRange {
+    /// First offset, inclusive: the durable mark before the transaction.
+    pub from: Offset,
+    /// End, exclusive: the durable mark after it.
+    pub to: Offset,
+}
+
+impl OffsetRange {
+    /// `[from, to)`, or `None` when `to` lies below `from`.
+    pub fn new(from: Offset, to: Offset) -> Option<Self> {
+        (from <= to).then_some(Self { from, to })
+    }
+
+    /// Whether the range moves the mark at all.
+    pub fn is_empty(self) -> bool {
+        self.from == self.to
+    }
+}
+
+impl fmt::Display for OffsetRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}, {})", self.from, self.to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lag_counts_the_offsets_of_the_half_open_interval() {
+        assert_eq!(Offset(3).lag_to(Offset(10)), 7);
+        assert_eq!(Offset(10).lag_to(Offset(10)), 0);
+        assert_eq!(Offset(11).lag_to(Offset(10)), 0);
+    }
+
+    #[test]
+    fn a_range_never_runs_backwards() {
+        assert_eq!(OffsetRange::new(Offset(2), Offset(1)), None);
+        assert!(OffsetRange::new(Offset(2), Offset(2)).is_some_and(OffsetRange::is_empty));
+    }
+}

@@ -1,0 +1,253 @@
+//! Order-independent checksums of a partition's rows, one sum per column and bucket.
+//!
+//! Each cell of each row that is not deleted adds `H(column, key, cell)` to the
+//! 128-bit sum of its column in its key's bucket, modulo 2^128; a row that
+//! changes subtracts its old cells and adds its new ones. Sums over columns
+//! add up, so any two versions can be compared on whatever columns they share
+//! without either having known of the other, and a difference names its column.
+//! Addition, not XOR: a change applied twice cancels under XOR.
+
+use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+use refold_projection::cell::CellReader;
+
+/// Buckets per column. Eight keep the offsets row of a ten-column version
+/// under 2 kB, where every update stays in the page (FACTS: 48k updates/s
+/// below, 19k with TOAST growth above), and narrow a difference to an eighth
+/// of one partition's keys.
+pub const BUCKETS: usize = 8;
+
+/// The pseudo-column that sums each row's per-aggregate version (`applied_seq`).
+pub const APPLIED_SEQ: &str = "applied_seq";
+
+/// Which columns are summed, in order: the row's columns, then [`APPLIED_SEQ`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SumLayout {
+    names: Vec<&'static str>,
+    seeds: Vec<u64>,
+}
+
+impl SumLayout {
+    /// The layout of a version with these columns.
+    pub fn new(columns: impl IntoIterator<Item = &'static str>) -> Self {
+        let names: Vec<_> = columns.into_iter().chain([APPLIED_SEQ]).collect();
+        // The column's name, not its place, is part of the hash, so that
+        // versions with other columns around it agree on it.
+        let seeds = names.iter().map(|n| xxh3_64(n.as_bytes())).collect();
+        Self { names, seeds }
+    }
+
+    /// Column names in order, [`APPLIED_SEQ`] last.
+    pub fn names(&self) -> &[&'static str] {
+        &self.names
+    }
+}
+
+/// The sums of one (version, partition).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sums {
+    counts: [u64; BUCKETS],
+    /// `columns x BUCKETS`, column-major.
+    cells: Vec<u128>,
+}
+
+/// Bytes that are not sums of the expected layout.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{found} bytes of checksums where {wanted} belong: the row was written for other columns")]
+pub struct SumsError {
+    /// Bytes that the layout needs.
+    pub wanted: usize,
+    /// Bytes that were found.
+    pub found: usize,
+}
+
+impl Sums {
+    /// The sums of an empty table.
+    pub fn zero(layout: &SumLayout) -> Self {
+        Self {
+            counts: [0; BUCKETS],
+            cells: vec![0; layout.names.len() * BUCKETS],
+        }
+    }
+
+    /// Adds a row: `key` is the key's cell, `cells` the row's cells in column
+    /// order, each with its length prefix.
+    pub fn add_row(&mut self, layout: &SumLayout, key: &[u8], cells: &[u8], applied_seq: u64) {
+        self.change_row(layout, key, cells, applied_seq, u128::wrapping_add);
+        let count = &mut self.counts[bucket_of(key)];
+        *count = count.wrapping_add(1);
+    }
+
+    /// Takes a row away that was added before.
+    pub fn remove_row(&mut self, layout: &SumLayout, key: &[u8], cells: &[u8], applied_seq: u64) {
+        self.change_row(layout, key, cells, applied_seq, u128::wrapping_sub);
+        let count = &mut self.counts[bucket_of(key)];
+        *count = count.wrapping_sub(1);
+    }
+
+    fn change_row(
+        &mut self,
+        layout: &SumLayout,
+        key: &[u8],
+        cells: &[u8],
+        applied_seq: u64,
+        combine: fn(u128, u128) -> u128,
+    ) {
+        let bucket = bucket_of(key);
+        let mut reader = CellReader::new(cells);
+        let mut scratch = Vec::with_capacity(key.len() + 64);
+        for (column, seed) in layout.seeds.iter().enumerate() {
+            scratch.clear();
+            scratch.extend_from_slice(key);
+            if column + 1 == layout.seeds.len() {
+                scratch.extend_from_slice(&applied_seq.to_be_bytes());
+            } else {
+                // The encoder wrote one cell per column; a short row would be a
+                // bug of the row type and shows as a difference in every later column.
+                scratch.extend_from_slice(reader.next_raw().unwrap_or(&[]));
+            }
+            let hash = xxh3_128_with_seed(&scratch, *seed);
+            let sum = &mut self.cells[column * BUCKETS + bucket];
+            *sum = combine(*sum, hash);
+        }
+    }
+
+    /// Rows that are not deleted.
+    pub fn rows(&self) -> u64 {
+        self.counts.iter().fold(0, |a, b| a.wrapping_add(*b))
+    }
+
+    /// Rows per bucket.
+    pub fn counts(&self) -> &[u64; BUCKETS] {
+        &self.counts
+    }
+
+    /// The sums of one column per bucket, `None` for an unknown name.
+    pub fn column(&self, layout: &SumLayout, name: &str) -> Option<&[u128]> {
+        let at = layout.names.iter().position(|n| *n == name)?;
+        self.cells.get(at * BUCKETS..(at + 1) * BUCKETS)
+    }
+
+    /// Adds the sums of other rows of the same layout.
+    pub fn merge(&mut self, other: &Self) {
+        for (a, b) in self.counts.iter_mut().zip(&other.counts) {
+            *a = a.wrapping_add(*b);
+        }
+        for (a, b) in self.cells.iter_mut().zip(&other.cells) {
+            *a = a.wrapping_add(*b);
+        }
+    }
+
+    /// Counts and sums, big-endian: `8 + 16 x columns` bytes per bucket.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(BUCKETS * 8 + self.cells.len() * 16);
+        self.counts
+            .iter()
+            .for_each(|c| out.extend_from_slice(&c.to_be_bytes()));
+        self.cells
+            .iter()
+            .for_each(|c| out.extend_from_slice(&c.to_be_bytes()));
+        out
+    }
+
+    /// Reads what [`Sums::to_bytes`] wrote for the same layout.
+    ///
+    /// # Errors
+    /// [`SumsError`] when the length is another layout's.
+    pub fn from_bytes(layout: &SumLayout, bytes: &[u8]) -> Result<Self, SumsError> {
+        let mut sums = Self::zero(layout);
+        let wanted = BUCKETS * 8 + sums.cells.len() * 16;
+        let bad = || SumsError {
+            wanted,
+            found: bytes.len(),
+        };
+        if bytes.len() != wanted {
+            return Err(bad());
+        }
+        let (counts, cells) = bytes.split_at(BUCKETS * 8);
+        for (to, from) in sums.counts.iter_mut().zip(counts.as_chunks::<8>().0) {
+            *to = u64::from_be_bytes(*from);
+        }
+        for (to, from) in sums.cells.iter_mut().zip(cells.as_chunks::<16>().0) {
+            *to = u128::from_be_bytes(*from);
+        }
+        Ok(sums)
+    }
+}
+
+fn bucket_of(key: &[u8]) -> usize {
+    (xxh3_64(key) % BUCKETS as u64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cell(v: i64) -> Vec<u8> {
+        let mut out = 8i32.to_be_bytes().to_vec();
+        out.extend_from_slice(&v.to_be_bytes());
+        out
+    }
+
+    fn row(a: i64, b: i64) -> Vec<u8> {
+        [cell(a), cell(b)].concat()
+    }
+
+    #[test]
+    fn sums_do_not_depend_on_order_and_see_a_doubled_row() {
+        let layout = SumLayout::new(["a", "b"]);
+        let mut left = Sums::zero(&layout);
+        let mut right = Sums::zero(&layout);
+        for k in 0..100 {
+            left.add_row(&layout, &cell(k), &row(k, 7), 1);
+        }
+        for k in (0..100).rev() {
+            right.add_row(&layout, &cell(k), &row(k, 7), 1);
+        }
+        assert_eq!(left, right);
+        right.add_row(&layout, &cell(5), &row(5, 7), 1);
+        right.add_row(&layout, &cell(5), &row(5, 7), 1);
+        assert_ne!(left, right);
+    }
+
+    #[test]
+    fn a_changed_row_differs_in_its_column_only_until_it_is_changed_back() {
+        let layout = SumLayout::new(["a", "b"]);
+        let mut sums = Sums::zero(&layout);
+        sums.add_row(&layout, &cell(1), &row(1, 2), 3);
+        let before = sums.clone();
+        sums.remove_row(&layout, &cell(1), &row(1, 2), 3);
+        sums.add_row(&layout, &cell(1), &row(1, 9), 3);
+        assert_eq!(sums.column(&layout, "a"), before.column(&layout, "a"));
+        assert_ne!(sums.column(&layout, "b"), before.column(&layout, "b"));
+        sums.remove_row(&layout, &cell(1), &row(1, 9), 3);
+        sums.add_row(&layout, &cell(1), &row(1, 2), 3);
+        assert_eq!(sums, before);
+    }
+
+    #[test]
+    fn versions_with_other_columns_agree_on_the_shared_one() {
+        let narrow = SumLayout::new(["b"]);
+        let wide = SumLayout::new(["a", "b"]);
+        let mut left = Sums::zero(&narrow);
+        let mut right = Sums::zero(&wide);
+        left.add_row(&narrow, &cell(1), &cell(5), 3);
+        right.add_row(&wide, &cell(1), &row(4, 5), 3);
+        assert_eq!(left.column(&narrow, "b"), right.column(&wide, "b"));
+        assert_eq!(
+            left.column(&narrow, APPLIED_SEQ),
+            right.column(&wide, APPLIED_SEQ)
+        );
+    }
+
+    #[test]
+    fn bytes_read_back_and_other_layouts_are_refused() {
+        let layout = SumLayout::new(["a", "b"]);
+        let mut sums = Sums::zero(&layout);
+        sums.add_row(&layout, &cell(1), &row(1, 2), 3);
+        assert_eq!(Sums::from_bytes(&layout, &sums.to_bytes()), Ok(sums.clone()));
+        let other = SumLayout::new(["a"]);
+        assert!(Sums::from_bytes(&other, &sums.to_bytes()).is_err());
+    }
+}

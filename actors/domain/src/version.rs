@@ -1,0 +1,127 @@
+//! A version's life: `building -> ready -> active <-> previous -> retired -> dropped`.
+
+use std::fmt;
+
+/// The id that tables and control rows of a version carry. Labels never reach SQL text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VersionId(pub i64);
+
+impl fmt::Display for VersionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The state of one version of a projection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum VersionState {
+    /// Its projectors work through history; nobody reads it.
+    Building,
+    /// Every partition reached the tail once; it may be promoted.
+    Ready,
+    /// It serves reads. One version of a projection at most.
+    Active,
+    /// It served reads before; it keeps projecting so that a rollback is warm.
+    Previous,
+    /// Its build cannot go on; the reason is stored.
+    Failed,
+    /// It projects no more and waits for its last readers.
+    Retired,
+    /// Its tables are gone.
+    Dropped,
+}
+
+impl VersionState {
+    /// All states, in the order of a version's life.
+    pub const ALL: [Self; 7] = [
+        Self::Building,
+        Self::Ready,
+        Self::Active,
+        Self::Previous,
+        Self::Failed,
+        Self::Retired,
+        Self::Dropped,
+    ];
+
+    /// The word in tables, answers and metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Building => "building",
+            Self::Ready => "ready",
+            Self::Active => "active",
+            Self::Previous => "previous",
+            Self::Failed => "failed",
+            Self::Retired => "retired",
+            Self::Dropped => "dropped",
+        }
+    }
+
+    /// The state of a word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.word() == word)
+    }
+
+    /// Whether the state machine allows the step. Active versions are never
+    /// retired or failed: another version must be promoted first.
+    pub const fn may_become(self, next: Self) -> bool {
+        use VersionState::{Active, Building, Dropped, Failed, Previous, Ready, Retired};
+        matches!(
+            (self, next),
+            (Building, Ready | Failed | Retired)
+                | (Ready, Active | Failed | Retired)
+                | (Active, Previous)
+                | (Previous, Active | Failed | Retired)
+                | (Failed, Building | Retired)
+                | (Retired, Dropped)
+        )
+    }
+
+    /// Whether projectors write to a version in this state.
+    pub const fn is_projected(self) -> bool {
+        matches!(
+            self,
+            Self::Building | Self::Ready | Self::Active | Self::Previous
+        )
+    }
+
+    /// Whether the read statement may have to answer from it.
+    pub const fn is_readable(self) -> bool {
+        matches!(self, Self::Ready | Self::Active | Self::Previous)
+    }
+}
+
+impl fmt::Display for VersionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_active_version_only_steps_down_to_previous() {
+        for next in VersionState::ALL {
+            assert_eq!(
+                VersionState::Active.may_become(next),
+                next == VersionState::Previous
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_becomes_active_without_having_been_ready() {
+        for state in VersionState::ALL {
+            let allowed = matches!(state, VersionState::Ready | VersionState::Previous);
+            assert_eq!(state.may_become(VersionState::Active), allowed, "{state}");
+        }
+    }
+
+    #[test]
+    fn words_read_back() {
+        for state in VersionState::ALL {
+            assert_eq!(VersionState::parse(state.word()), Some(state));
+        }
+    }
+}

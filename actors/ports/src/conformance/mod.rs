@@ -1,0 +1,5 @@
+//! Conformance suites: the promises of the ports as test cases that every
+//! implementation runs.
+
+pub mod log;
+pub mod store;

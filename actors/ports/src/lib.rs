@@ -1,0 +1,16 @@
+//! The plug points of Refold: where its core meets a log, a store and a reader.
+//!
+//! Each port is a promise in prose first and a trait second; the conformance
+//! suites in [`conformance`] hold every implementation to it.
+
+pub mod conformance;
+pub mod memory;
+pub mod registry;
+pub mod sink;
+pub mod source;
+
+pub use registry::Registry;
+pub use sink::PartitionWriter;
+pub use sink::Sink;
+pub use source::ChunkReader;
+pub use source::LogSource;

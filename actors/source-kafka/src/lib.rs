@@ -1,0 +1,1 @@
+//! refold-source-kafka.
