@@ -1,0 +1,159 @@
+//! What integration tests need: one shared stack, and names of their own in it.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::{Error, Result, Stack, StackOptions, locate, postgres};
+
+/// Brokers for tests, `host:port,host:port`; overrides the stack of our own.
+pub const KAFKA_VARIABLE: &str = "REFOLD_TEST_KAFKA";
+/// Connection URL of a superuser for tests; overrides the stack of our own.
+pub const POSTGRES_VARIABLE: &str = "REFOLD_TEST_POSTGRES";
+
+/// Addresses that tests use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestStack {
+    /// `host:port,host:port` of the brokers.
+    pub kafka: String,
+    /// Connection URL of a superuser; make a database of your own with [`fresh_database`].
+    pub postgres: String,
+}
+
+/// The stack for tests: from [`KAFKA_VARIABLE`] and [`POSTGRES_VARIABLE`] when both are set,
+/// else one under the build directory that is started once and kept for the next run.
+///
+/// # Panics
+/// When the stack cannot be started: no integration test means anything without it.
+pub fn stack() -> &'static TestStack {
+    static STACK: OnceLock<TestStack> = OnceLock::new();
+    STACK.get_or_init(|| match find_or_start() {
+        Ok(stack) => stack,
+        Err(e) => panic!("no stack for the tests: {e}"),
+    })
+}
+
+fn find_or_start() -> Result<TestStack> {
+    if let (Ok(kafka), Ok(postgres)) = (env::var(KAFKA_VARIABLE), env::var(POSTGRES_VARIABLE)) {
+        return Ok(TestStack { kafka, postgres });
+    }
+    let dir = build_directory()?.join("refold-test-stack");
+    eprintln!(
+        "using the test stack in {dir}; it stays up, end it with: cargo x stack down --dir {dir}",
+        dir = dir.display()
+    );
+    let addresses = Stack::up(&StackOptions::new(dir))?.addresses();
+    match (addresses.kafka, addresses.postgres) {
+        (Some(kafka), Some(postgres)) => Ok(TestStack { kafka, postgres }),
+        _ => Err(Error::new("the test stack has no Kafka or no Postgres")),
+    }
+}
+
+/// Cargo's build directory: the nearest one above this executable that carries Cargo's tag.
+fn build_directory() -> Result<PathBuf> {
+    let program = env::current_exe()
+        .map_err(|e| Error::io("could not find the path of this executable", &e))?;
+    program
+        .ancestors()
+        .find(|dir| dir.join("CACHEDIR.TAG").exists())
+        .map(Path::to_path_buf)
+        .ok_or_else(|| {
+            Error::new(format!(
+                "{} is not in a Cargo build directory",
+                program.display()
+            ))
+        })
+}
+
+/// Creates an empty database in the test stack and returns its connection URL.
+///
+/// # Errors
+/// When there is no `psql`, or the server refuses.
+pub fn fresh_database(prefix: &str) -> Result<String> {
+    let base = &stack().postgres;
+    let name = unique(prefix, '_');
+    let bin = locate::find_postgres_bin()
+        .map(|bin| bin.join("psql"))
+        .or_else(|| locate::on_path("psql"))
+        .ok_or_else(|| Error::new("no `psql` found to create a database for a test"))?;
+    postgres::psql(&bin, base, &format!("create database {name}"))?;
+    let (server, _) = base
+        .rsplit_once('/')
+        .ok_or_else(|| Error::new(format!("{base} is not a connection URL")))?;
+    Ok(format!("{server}/{name}"))
+}
+
+/// A topic name that no other test and no other run uses.
+pub fn unique_topic(prefix: &str) -> String {
+    unique(prefix, '-')
+}
+
+/// Prefix, process, time and a counter: distinct within a process, between processes, and
+/// between runs that happen to get the same pid. Short enough for a Postgres name.
+fn unique(prefix: &str, separator: char) -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let count = NEXT.fetch_add(1, Ordering::Relaxed);
+    let seconds = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_secs());
+    let process = std::process::id();
+    let s = separator;
+    format!("{prefix}{s}{seconds:x}{s}{process:x}{s}{count:x}")
+}
+
+/// A directory for one test, removed with everything in it when the value is dropped.
+#[derive(Debug)]
+pub struct ScratchDir {
+    path: PathBuf,
+}
+
+impl ScratchDir {
+    /// A new, empty directory under the system's directory for temporary files.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn new(prefix: &str) -> Result<Self> {
+        let path = env::temp_dir().join(unique(prefix, '-'));
+        fs::create_dir_all(&path)
+            .map_err(|e| Error::io(format_args!("could not create {}", path.display()), &e))?;
+        Ok(Self { path })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for ScratchDir {
+    fn drop(&mut self) {
+        // Left-over files in a temporary directory are no reason to fail a test that passed.
+        drop(fs::remove_dir_all(&self.path));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_differ_and_fit_a_postgres_identifier() {
+        let one = unique("accounts_registry", '_');
+        let two = unique("accounts_registry", '_');
+        assert_ne!(one, two);
+        assert!(one.len() <= 63);
+        assert!(one.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'));
+    }
+
+    #[test]
+    fn a_scratch_directory_is_gone_after_its_value() {
+        let scratch = ScratchDir::new("refold-scratch").expect("a directory");
+        let path = scratch.path().to_path_buf();
+        fs::write(path.join("file"), "x").expect("a file");
+        drop(scratch);
+        assert!(!path.exists());
+    }
+}
