@@ -74,15 +74,10 @@ fn fraction(rest: &[u8]) -> Option<(i64, &[u8])> {
     if len == 0 {
         return None;
     }
-    let mut micros = 0;
-    for index in 0..6 {
-        let digit = if index < len {
-            i64::from(tail[index] - b'0')
-        } else {
-            0
-        };
-        micros = micros * 10 + digit;
-    }
+    let digits = tail[..len].iter().chain(std::iter::repeat(&b'0'));
+    let micros = digits
+        .take(6)
+        .fold(0, |micros, digit| micros * 10 + i64::from(digit - b'0'));
     Some((micros, &tail[len..]))
 }
 
