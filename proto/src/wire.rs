@@ -66,27 +66,14 @@ impl<'a> Reader<'a> {
                 self.at += 1;
                 Ok(u64::from(byte))
             }
-            _ => self.long_varint(),
-        }
-    }
-
-    #[inline]
-    fn long_varint(&mut self) -> Result<u64, DecodeError> {
-        let start = self.at;
-        let rest = &self.bytes[start..];
-        let mut value = 0_u64;
-        for (index, &byte) in rest.iter().take(10).enumerate() {
-            value |= u64::from(byte & 0x7f) << (index * 7);
-            if byte < 0x80 {
-                // The tenth byte holds bit 63 alone.
-                if index == 9 && byte > 1 {
-                    break;
+            _ => match long_varint(&self.bytes[self.at..]) {
+                Some((value, len)) => {
+                    self.at += len;
+                    Ok(value)
                 }
-                self.at = start + index + 1;
-                return Ok(value);
-            }
+                None => self.error(self.at, Reason::Varint),
+            },
         }
-        self.error(start, Reason::Varint)
     }
 
     #[inline(always)]
@@ -224,4 +211,40 @@ impl<'a> Reader<'a> {
         self.at += len;
         Ok(())
     }
+}
+
+/// A varint of several bytes: value and length. Up to eight bytes are taken in
+/// one load: the end is the first byte without its top bit, and the groups of
+/// seven bits are pushed together pairwise.
+#[inline]
+fn long_varint(bytes: &[u8]) -> Option<(u64, usize)> {
+    let Some(head) = bytes.first_chunk::<8>() else {
+        return varint_by_bytes(bytes);
+    };
+    let word = u64::from_le_bytes(*head);
+    let ends = !word & 0x8080_8080_8080_8080;
+    if ends == 0 {
+        return varint_by_bytes(bytes);
+    }
+    let len = ends.trailing_zeros() / 8 + 1;
+    let kept = word & (u64::MAX >> (64 - 8 * len));
+    let sevens = kept & 0x7f7f_7f7f_7f7f_7f7f;
+    let pairs = (sevens & 0x007f_007f_007f_007f) | ((sevens & 0x7f00_7f00_7f00_7f00) >> 1);
+    let fours = (pairs & 0x0000_3fff_0000_3fff) | ((pairs & 0x3fff_0000_3fff_0000) >> 2);
+    let value = (fours & 0x0fff_ffff) | ((fours & 0x0fff_ffff_0000_0000) >> 4);
+    Some((value, len as usize))
+}
+
+/// The same near the end of the value, and for nine and ten bytes.
+#[cold]
+fn varint_by_bytes(bytes: &[u8]) -> Option<(u64, usize)> {
+    let mut value = 0_u64;
+    for (index, &byte) in bytes.iter().take(10).enumerate() {
+        value |= u64::from(byte & 0x7f) << (index * 7);
+        if byte < 0x80 {
+            // The tenth byte holds bit 63 alone.
+            return (index < 9 || byte <= 1).then_some((value, index + 1));
+        }
+    }
+    None
 }
