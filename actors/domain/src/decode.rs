@@ -1,31 +1,61 @@
-//! Decode: from a record's bytes to an envelope, in the topic's wire form.
+//! Decode: from a record to an event of a projection.
 
+use refold_projection::DecodeError;
+use refold_projection::Key;
 use refold_projection::KeyRef;
+use refold_projection::KeyType;
 use refold_projection::Payload;
+use refold_projection::Projection;
 use refold_projection::Uuid;
+use refold_proto::EnvelopeRef;
+use refold_proto::IdRef;
+pub use refold_proto::WireFormat;
 
-/// The form in which a topic carries its envelopes. Chosen per topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum WireForm {
-    /// Protocol buffers, `proto/envelope.proto`.
-    Proto,
-    /// JSON with the same fields.
-    Json,
+use crate::log::Record;
+
+/// The envelope of a record.
+///
+/// # Errors
+/// One sentence when the record has no value or its value is not an envelope.
+#[inline]
+pub fn envelope<'a>(format: WireFormat, record: &Record<'a>) -> Result<EnvelopeRef<'a>, String> {
+    let Some(value) = record.value else {
+        return Err("the record has no value, but this log keeps every event".to_owned());
+    };
+    refold_proto::decode(format, value).map_err(|error| error.to_string())
 }
 
-impl WireForm {
-    /// The word on the command line and in the registry.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Proto => "proto",
-            Self::Json => "json",
-        }
-    }
+/// The aggregate's key as the projection declares it.
+///
+/// # Errors
+/// One sentence when the id is of another type.
+#[inline]
+pub fn key<K: Key>(id: &IdRef<'_>) -> Result<K, String> {
+    key_ref(K::TYPE, id)
+        .and_then(|key| K::from_key(key).ok())
+        .ok_or_else(|| format!("the aggregate id {id:?} is not a {}", K::TYPE.sql()))
+}
 
-    /// The form of a word.
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::Proto, Self::Json]
-            .into_iter()
-            .find(|f| f.word() == word)
+#[inline]
+fn key_ref<'a>(wanted: KeyType, id: &'a IdRef<'_>) -> Option<KeyRef<'a>> {
+    match wanted {
+        KeyType::Int8 => id.int().map(KeyRef::Int),
+        KeyType::Uuid => id.uuid().map(|bytes| KeyRef::Uuid(Uuid(bytes))),
+        KeyType::Text => id.text().map(KeyRef::Text),
     }
+}
+
+/// The projection's event in an envelope whose type it handles.
+///
+/// # Errors
+/// [`DecodeError`] of the author's decoder.
+#[inline]
+pub fn event<'a, P: Projection>(
+    envelope: &'a EnvelopeRef<'_>,
+) -> Result<P::Event<'a>, DecodeError> {
+    let payload = match envelope.payload {
+        refold_proto::Payload::Proto(bytes) => Payload::Proto(bytes),
+        refold_proto::Payload::Json(text) => Payload::Json(text),
+    };
+    P::decode(&envelope.kind, payload)
 }

@@ -261,12 +261,28 @@ mod tests {
             value: Some(b"c"),
         };
         let print = record.fingerprint();
-        assert_eq!(RecordFingerprint::from_bytes(&print.to_bytes()), Some(print));
+        assert_eq!(
+            RecordFingerprint::from_bytes(&print.to_bytes()),
+            Some(print)
+        );
         for other in [
-            Record { offset: Offset(2), ..record },
-            Record { ts_millis: 3, ..record },
-            Record { key: b"a", value: Some(b"bc"), ..record },
-            Record { value: None, ..record },
+            Record {
+                offset: Offset(2),
+                ..record
+            },
+            Record {
+                ts_millis: 3,
+                ..record
+            },
+            Record {
+                key: b"a",
+                value: Some(b"bc"),
+                ..record
+            },
+            Record {
+                value: None,
+                ..record
+            },
         ] {
             assert_ne!(other.fingerprint().hash, print.hash);
         }

@@ -246,7 +246,10 @@ mod tests {
         let layout = SumLayout::new(["a", "b"]);
         let mut sums = Sums::zero(&layout);
         sums.add_row(&layout, &cell(1), &row(1, 2), 3);
-        assert_eq!(Sums::from_bytes(&layout, &sums.to_bytes()), Ok(sums.clone()));
+        assert_eq!(
+            Sums::from_bytes(&layout, &sums.to_bytes()),
+            Ok(sums.clone())
+        );
         let other = SumLayout::new(["a"]);
         assert!(Sums::from_bytes(&other, &sums.to_bytes()).is_err());
     }

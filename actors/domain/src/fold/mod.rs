@@ -5,6 +5,16 @@
 //! rows that it fetched, and hands out the rows that changed. Both guard every
 //! event by its row's position, so that an overlap of any length changes nothing.
 
+mod apply;
+mod bulk;
+mod slot;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use refold_projection::Projection;
+
 use crate::batch::EventGap;
 use crate::log::Chunk;
 use crate::log::RecordFingerprint;
@@ -17,7 +27,7 @@ use crate::sums::Sums;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FoldOptions {
     /// Wire form of the topic's envelopes.
-    pub wire: crate::decode::WireForm,
+    pub wire: crate::decode::WireFormat,
     /// Whether the log holds every event of every aggregate, so that a jump in
     /// an aggregate's versions is a gap. Off for compacted topics.
     pub complete_log: bool,
@@ -125,6 +135,50 @@ pub trait AnyProjection: Send + Sync + std::fmt::Debug {
 
     /// An engine for a partition whose rows sum to `sums`, which keeps at most
     /// about `cache_bytes` of rows between batches.
-    fn apply_fold(&self, options: FoldOptions, sums: Sums, cache_bytes: usize)
-    -> Box<dyn ApplyFold>;
+    fn apply_fold(
+        &self,
+        options: FoldOptions,
+        sums: Sums,
+        cache_bytes: usize,
+    ) -> Box<dyn ApplyFold>;
+}
+
+/// Forgets a projection's types, so that a process can hold several.
+pub fn erase<P: Projection>(projection: P) -> Arc<dyn AnyProjection> {
+    Arc::new(Erased {
+        projection: Arc::new(projection),
+        spec: ProjectionSpec::of::<P>(),
+    })
+}
+
+struct Erased<P> {
+    projection: Arc<P>,
+    spec: ProjectionSpec,
+}
+
+impl<P> std::fmt::Debug for Erased<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Erased").field("spec", &self.spec).finish()
+    }
+}
+
+impl<P: Projection> AnyProjection for Erased<P> {
+    fn spec(&self) -> &ProjectionSpec {
+        &self.spec
+    }
+
+    fn bulk_fold(&self, options: FoldOptions) -> Box<dyn BulkFold> {
+        let projection = Arc::clone(&self.projection);
+        Box::new(bulk::Bulk::new(projection, options))
+    }
+
+    fn apply_fold(
+        &self,
+        options: FoldOptions,
+        sums: Sums,
+        cache_bytes: usize,
+    ) -> Box<dyn ApplyFold> {
+        let projection = Arc::clone(&self.projection);
+        Box::new(apply::Apply::new(projection, options, sums, cache_bytes))
+    }
 }

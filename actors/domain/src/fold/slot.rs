@@ -1,0 +1,203 @@
+//! One aggregate in memory, and what one record does to it.
+
+use std::ops::Range;
+
+use refold_projection::Change;
+use refold_projection::Envelope;
+use refold_projection::Key;
+use refold_projection::Projection;
+use refold_projection::Row;
+use refold_projection::cell::write_bytes;
+use refold_projection::cell::write_null;
+use refold_projection::guard::Admission;
+use refold_projection::guard::Position;
+use refold_projection::guard::admit;
+use refold_proto::EnvelopeRef;
+
+use super::FoldOptions;
+use super::FoldReport;
+use super::Halt;
+use crate::batch::EventGap;
+use crate::decode;
+use crate::log::Chunk;
+use crate::log::Record;
+use crate::position::Offset;
+use crate::sums::SumLayout;
+use crate::sums::Sums;
+
+/// An aggregate's row and position. `version` is 0 while no event was seen.
+#[derive(Debug, Clone)]
+pub(super) struct Slot<R> {
+    pub(super) row: Option<R>,
+    pub(super) version: u64,
+    pub(super) offset: i64,
+}
+
+impl<R: Row> Slot<R> {
+    /// An aggregate that no event was seen of.
+    pub(super) const ABSENT: Self = Self {
+        row: None,
+        version: 0,
+        offset: -1,
+    };
+
+    fn position(&self) -> Option<Position> {
+        (self.version > 0).then_some(Position {
+            version: self.version,
+            offset: self.offset,
+        })
+    }
+
+    /// Bytes that the row owns on the heap.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.row.as_ref().map_or(0, Row::heap_bytes)
+    }
+
+    /// Fields of a `COPY` tuple: key, columns, agg_version, off, deleted.
+    pub(super) const FIELDS: i16 = R::COLUMNS.len() as i16 + 4;
+
+    /// Appends the tuple's cells and returns where the author's columns stand in `out`.
+    pub(super) fn write_cells(&self, key: &impl Key, out: &mut Vec<u8>) -> Range<usize> {
+        key.borrow().write_cell(out);
+        let start = out.len();
+        match &self.row {
+            Some(row) => row.encode(out),
+            None => R::COLUMNS.iter().for_each(|_| write_null(out)),
+        }
+        let columns = start..out.len();
+        write_bytes(out, &(self.version as i64).to_be_bytes());
+        write_bytes(out, &self.offset.to_be_bytes());
+        write_bytes(out, &[u8::from(self.row.is_none())]);
+        columns
+    }
+
+    /// Adds (or, with `remove`, takes away) the row's sums; a tombstone has none.
+    pub(super) fn sum(&self, layout: &SumLayout, key: &impl Key, sums: &mut Sums, remove: bool) {
+        let Some(row) = &self.row else { return };
+        let mut cells = Vec::with_capacity(128);
+        key.borrow().write_cell(&mut cells);
+        let key_len = cells.len();
+        row.encode(&mut cells);
+        let (key, columns) = cells.split_at(key_len);
+        if remove {
+            sums.remove_row(layout, key, columns, self.version);
+        } else {
+            sums.add_row(layout, key, columns, self.version);
+        }
+    }
+}
+
+/// What a record did to its aggregate.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Applied,
+    Duplicate,
+    Unhandled,
+}
+
+/// Folds an admitted event of a slot, or counts it.
+///
+/// Every event advances the aggregate's position, whether the projection
+/// handles its type or not: positions of two versions of a projection are then
+/// comparable, and a missing event shows whatever its type.
+#[inline]
+pub(super) fn step<P: Projection>(
+    projection: &P,
+    slot: &mut Slot<P::Row>,
+    envelope: &EnvelopeRef<'_>,
+    key: &P::Key,
+    offset: Offset,
+) -> Result<(Step, Option<u64>), String> {
+    let at = Position {
+        version: envelope.version,
+        offset: offset.0,
+    };
+    let gap = match admit(slot.position(), at) {
+        Admission::Duplicate => return Ok((Step::Duplicate, None)),
+        Admission::Apply => None,
+        Admission::Gap { expected } => Some(expected),
+    };
+    let handled = P::HANDLES.contains(&&*envelope.kind);
+    if handled {
+        let event = decode::event::<P>(envelope)
+            .map_err(|error| format!("event {} cannot be decoded: {error}", envelope.kind))?;
+        let envelope = Envelope {
+            key: key.borrow(),
+            version: envelope.version,
+            kind: &envelope.kind,
+            ts_micros: envelope.ts_micros,
+            event,
+        };
+        match projection.fold(slot.row.clone(), &envelope) {
+            Change::Put(row) => slot.row = Some(row),
+            Change::Delete => slot.row = None,
+            Change::Skip => {}
+        }
+    }
+    slot.version = at.version;
+    slot.offset = at.offset;
+    let step = if handled {
+        Step::Applied
+    } else {
+        Step::Unhandled
+    };
+    Ok((step, gap))
+}
+
+/// Walks a chunk from `start` and gives each record below `until` to `apply`,
+/// at most `events` of them.
+pub(super) fn walk(
+    chunk: &Chunk,
+    start: usize,
+    events: usize,
+    until: Offset,
+    options: FoldOptions,
+    mut apply: impl FnMut(&Record<'_>) -> Result<(Step, Option<EventGap>), String>,
+) -> FoldReport {
+    let before = start.checked_sub(1).and_then(|i| chunk.get(i));
+    let mut report = FoldReport {
+        index: start,
+        next: before.map_or(chunk.from(), |record| record.offset.next()),
+        last_record: None,
+        applied: 0,
+        duplicates: 0,
+        unhandled: 0,
+        gaps: Vec::new(),
+        halt: None,
+    };
+    let end = start.saturating_add(events).min(chunk.len());
+    let mut last = None;
+    while let Some(record) = chunk.get(report.index) {
+        if record.offset >= until {
+            // Nothing lies between the last record and this one, so the mark
+            // may stand on the limit even when no record ends there.
+            report.next = report.next.max(until);
+            break;
+        }
+        if report.index == end {
+            break;
+        }
+        match apply(&record) {
+            Ok((step, gap)) => {
+                match step {
+                    Step::Applied => report.applied += 1,
+                    Step::Duplicate => report.duplicates += 1,
+                    Step::Unhandled => report.unhandled += 1,
+                }
+                report.gaps.extend(gap.filter(|_| options.complete_log));
+            }
+            Err(reason) => {
+                report.halt = Some(Halt {
+                    offset: record.offset,
+                    reason,
+                });
+                break;
+            }
+        }
+        report.index += 1;
+        report.next = record.offset.next();
+        last = Some(record);
+    }
+    report.last_record = last.map(|record| record.fingerprint());
+    report
+}
