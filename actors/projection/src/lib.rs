@@ -12,6 +12,7 @@ mod column;
 mod envelope;
 pub mod fingerprint;
 pub mod guard;
+pub mod harness;
 mod json;
 mod key;
 mod numeric;

@@ -133,11 +133,52 @@ impl<T: CellValue> CellValue for Option<T> {
 
 /// Microseconds between 1970-01-01 and 2000-01-01, both at 00:00 UTC:
 /// 10,957 days, the distance of the Unix epoch from Postgres' own.
-const POSTGRES_EPOCH_MICROS: i64 = 10_957 * 86_400 * 1_000_000;
+const POSTGRES_EPOCH_MICROS: i64 = 10_957 * DAY_MICROS;
 
 /// A moment in UTC, in microseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
+
+/// RFC 3339 in UTC, with the digits of the second that are not zero.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let micros = self.0.rem_euclid(DAY_MICROS);
+        let (year, month, day) = civil(self.0.div_euclid(DAY_MICROS));
+        let seconds = micros / 1_000_000;
+        let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
+        )?;
+        match micros % 1_000_000 {
+            0 => {}
+            fraction => write!(f, ".{}", format!("{fraction:06}").trim_end_matches('0'))?,
+        }
+        f.write_str("Z")
+    }
+}
+
+/// Microseconds of a day.
+const DAY_MICROS: i64 = 86_400 * 1_000_000;
+
+/// Year, month and day of a day counted from 1970-01-01. Years are counted from
+/// March, so that the leap day is the last day of a year of 400.
+fn civil(day: i64) -> (i64, i64, i64) {
+    const ERA: i64 = 146_097;
+    let day = day + 719_468;
+    let era = day.div_euclid(ERA);
+    let of_era = day.rem_euclid(ERA);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / (ERA - 1)) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let march_month = (5 * of_year + 2) / 153;
+    let month_day = of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
+    (year + era * 400 + i64::from(month <= 2), month, month_day)
+}
 
 impl CellValue for Timestamp {
     const TYPE: ColumnType = ColumnType::Timestamptz;
@@ -194,5 +235,82 @@ impl CellValue for Uuid {
     }
     fn read(cells: &mut CellReader<'_>) -> Result<Self, CellError> {
         fixed(cells).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cell<T: CellValue>(value: &T) -> Vec<u8> {
+        let mut out = Vec::new();
+        value.write(&mut out);
+        out
+    }
+
+    fn comes_back<T: CellValue + PartialEq + fmt::Debug>(value: T) {
+        let bytes = cell(&value);
+        let mut cells = CellReader::new(&bytes);
+        assert_eq!(T::read(&mut cells), Ok(value));
+        assert!(cells.rest().is_empty());
+    }
+
+    #[test]
+    fn every_value_comes_back_from_its_cell() {
+        comes_back(i64::MIN);
+        comes_back(-7i32);
+        comes_back(true);
+        comes_back("naïve".to_owned());
+        comes_back(vec![0u8, 255]);
+        comes_back(Timestamp(-1));
+        comes_back(Uuid([7; 16]));
+        comes_back(Some(5i64));
+        comes_back(None::<i64>);
+    }
+
+    #[test]
+    fn null_is_not_a_value_of_a_plain_column() {
+        let null = cell(&None::<i64>);
+        let error = i64::read(&mut CellReader::new(&null)).expect_err("it is null");
+        assert_eq!(
+            error.to_string(),
+            "cell 0: null in a column that is not an Option"
+        );
+        let short = cell(&7i32);
+        assert!(i64::read(&mut CellReader::new(&short)).is_err());
+        assert!(bool::read(&mut CellReader::new(&[0, 0, 0, 1, 2])).is_err());
+    }
+
+    #[test]
+    fn moments_are_counted_from_the_database_epoch() {
+        assert_eq!(cell(&Timestamp(946_684_800_000_000))[4..], [0; 8]);
+    }
+
+    #[test]
+    fn moments_are_shown_as_rfc_3339() {
+        for (micros, shown) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (-1, "1969-12-31T23:59:59.999999Z"),
+            (951_782_400_000_000, "2000-02-29T00:00:00Z"),
+            (1_709_164_800_500_000, "2024-02-29T00:00:00.5Z"),
+            (4_107_542_399_000_000, "2100-02-28T23:59:59Z"),
+            (-62_135_596_800_000_000, "0001-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(Timestamp(micros).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn uuids_are_read_in_their_hyphenated_form_only() {
+        let text = "550e8400-e29b-41d4-a716-446655440000";
+        assert_eq!(Uuid::parse(text).expect("it is a UUID").to_string(), text);
+        for bad in [
+            "",
+            "550e8400e29b41d4a716446655440000",
+            &text[1..],
+            &text.replace('0', "-"),
+        ] {
+            assert_eq!(Uuid::parse(bad), None, "{bad}");
+        }
     }
 }
