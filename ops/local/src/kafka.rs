@@ -110,8 +110,9 @@ impl KafkaState {
     /// Ports may have been taken while a cluster was down. They can change only while no node
     /// runs, because the running ones know each other by them.
     fn choose_ports_again_if_taken(&mut self) -> Result<()> {
-        let all_free =
-            |node: &KafkaNode| port::is_free(node.broker_port) && port::is_free(node.controller_port);
+        let all_free = |node: &KafkaNode| {
+            port::is_free(node.broker_port) && port::is_free(node.controller_port)
+        };
         let taken = |node: &KafkaNode| !(node.is_running() || all_free(node));
         let Some(blocked) = self.nodes.iter().find(|node| taken(node)) else {
             return Ok(());

@@ -2,17 +2,21 @@
 
 use std::env;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::{Error, Result, Stack, StackOptions, locate, postgres};
+use crate::{Error, Result, Stack, StackOptions, locate, postgres, process};
 
 /// Brokers for tests, `host:port,host:port`; overrides the stack of our own.
 pub const KAFKA_VARIABLE: &str = "REFOLD_TEST_KAFKA";
 /// Connection URL of a superuser for tests; overrides the stack of our own.
 pub const POSTGRES_VARIABLE: &str = "REFOLD_TEST_POSTGRES";
+
+/// A file that collects the tests which this machine cannot run.
+pub const UNSUPPORTED_VARIABLE: &str = "REFOLD_TEST_UNSUPPORTED";
 
 /// Addresses that tests use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +106,35 @@ fn unique(prefix: &str, separator: char) -> String {
     let process = std::process::id();
     let s = separator;
     format!("{prefix}{s}{seconds:x}{s}{process:x}{s}{count:x}")
+}
+
+/// Says that this machine cannot run a test, in one line: `unsupported here: TEST: REASON`.
+/// The test run compares the names with the committed list `ops/unsupported-tests.txt`, so a
+/// test that is missing somewhere is never missing silently.
+///
+/// # Panics
+/// When the line cannot be handed to the test run.
+pub fn unsupported(test: &str, reason: &str) {
+    let line = format!("unsupported here: {test}: {reason}");
+    println!("{line}");
+    if let Some(path) = env::var_os(UNSUPPORTED_VARIABLE) {
+        let written = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .and_then(|mut file| writeln!(file, "{line}"));
+        assert!(
+            written.is_ok(),
+            "could not write {}",
+            Path::new(&path).display()
+        );
+    }
+}
+
+/// Looks at `condition` every few milliseconds until it holds or `patience` is over; tells
+/// whether it held. For tests that would otherwise sleep and hope.
+pub fn wait_until(patience: Duration, condition: impl FnMut() -> bool) -> bool {
+    process::wait_until(patience, condition)
 }
 
 /// A directory for one test, removed with everything in it when the value is dropped.

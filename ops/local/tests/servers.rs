@@ -1,8 +1,9 @@
 //! Starts real servers and checks what the crate promises about them.
 
 use std::process::Command;
+use std::time::Duration;
 
-use refold_local::testing::ScratchDir;
+use refold_local::testing::{ScratchDir, wait_until};
 use refold_local::{
     KafkaCluster, PostgresOptions, PostgresServer, PrometheusOptions, PrometheusServer,
     ScrapeTarget, Stack, StackOptions,
@@ -69,15 +70,11 @@ fn prometheus_scrapes_itself_and_answers_a_query() {
             address: server.address(),
         }])
         .expect("targets are written");
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    let up = loop {
+    let is_up = || {
         let series = server.query("up{job=\"itself\"} == 1").expect("an answer");
-        if !series.is_empty() || std::time::Instant::now() > deadline {
-            break series;
-        }
-        std::thread::yield_now();
+        series.len() == 1
     };
-    assert_eq!(up.len(), 1, "one target is up");
+    assert!(wait_until(Duration::from_secs(30), is_up));
     assert!(server.query("up{").is_err(), "a bad expression is refused");
 }
 

@@ -1,16 +1,36 @@
 //! `cargo x`: the commands that develop, check and show Refold. Nothing to install first.
 
+mod cargo;
+mod check;
+mod demo;
+mod experiment;
+mod files;
+mod layers;
+mod mutate;
 mod outcome;
+mod rust_source;
+mod source_lint;
+mod sql_lint;
 mod stack;
+mod test;
+mod text_lint;
+mod workspace;
 
 use std::env;
 use std::process::ExitCode;
 
 use outcome::{Failure, Outcome};
+use workspace::Workspace;
 
 const USAGE: &str = "\
 usage: cargo x VERB [ARGUMENTS]
 
+  demo [ARGUMENTS]       build refold and run its demo on a private stack
+  test                   format, lints, all tests, mutated builds, on a private stack
+  check                  format, clippy, layers, SQL and source lints
+  mutate [NAME]          build with a guard removed; passes when the tests then fail
+  experiment [NAME]      run ops/experiments/NAME (without a name: list them)
+  long [NAME]            run the long suites of ops/long-suites.txt
   stack up|down|status   private Kafka and Postgres as local processes
          --dir D         where their files are (default: .refold/stack)
          --nodes 1|3     number of Kafka nodes
@@ -30,12 +50,23 @@ fn main() -> ExitCode {
 
 fn run(args: &[String]) -> Outcome {
     let (verb, rest) = args.split_first().ok_or(Failure::Usage(USAGE.into()))?;
-    match verb.as_str() {
-        "stack" => stack::run(rest),
-        "help" | "--help" | "-h" => {
+    let workspace = Workspace::find()?;
+    match (verb.as_str(), rest) {
+        ("demo", _) => demo::run(&workspace, rest),
+        ("test", []) => test::run(&workspace),
+        ("check", []) => check::run(&workspace),
+        ("mutate", [] | [_]) => mutate::run(&workspace, rest.first().map(String::as_str)),
+        ("experiment", []) => experiment::list(&workspace),
+        ("experiment", [name]) => experiment::run(&workspace, name),
+        ("long", [] | [_]) => experiment::long(&workspace, rest.first().map(String::as_str)),
+        ("stack", _) => stack::run(&workspace, rest),
+        ("help" | "--help" | "-h", _) => {
             print!("{USAGE}");
             Ok(())
         }
-        other => Err(Failure::Usage(format!("unknown verb `{other}`\n\n{USAGE}"))),
+        _ => Err(Failure::Usage(format!(
+            "`{}` is not understood\n\n{USAGE}",
+            args.join(" ")
+        ))),
     }
 }

@@ -6,6 +6,7 @@ use refold_local::settings::WalLevel;
 use refold_local::{Addresses, PrometheusOptions, Stack, StackOptions};
 
 use crate::outcome::{Failure, Outcome};
+use crate::workspace::Workspace;
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,13 +27,11 @@ enum Action {
     Status,
 }
 
-/// Where the stack of `cargo x stack` and `cargo x demo` lives, below the workspace.
-pub(crate) fn default_dir() -> PathBuf {
-    PathBuf::from(".refold/stack")
-}
+/// Where the stack lives unless the command line says otherwise, below the workspace.
+const DEFAULT_DIR: &str = ".refold/stack";
 
-pub(crate) fn run(args: &[String]) -> Outcome {
-    let request = parse(args)?;
+pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Outcome {
+    let request = parse(workspace.path(DEFAULT_DIR), args)?;
     match request.action {
         Action::Up => up(&request),
         Action::Down => down(&request),
@@ -40,7 +39,7 @@ pub(crate) fn run(args: &[String]) -> Outcome {
     }
 }
 
-fn parse(args: &[String]) -> Outcome<Request> {
+fn parse(default_dir: PathBuf, args: &[String]) -> Outcome<Request> {
     let usage = |text: String| Failure::Usage(format!("{text} (see: cargo x help)"));
     let mut rest = args.iter();
     let action = match rest.next().map(String::as_str) {
@@ -51,7 +50,7 @@ fn parse(args: &[String]) -> Outcome<Request> {
     };
     let mut request = Request {
         action,
-        dir: default_dir(),
+        dir: default_dir,
         nodes: 1,
         wal_minimal: false,
         prometheus: false,
@@ -96,7 +95,7 @@ fn up(request: &Request) -> Outcome {
         return print_json(&stack.status());
     }
     print_addresses(&stack.addresses());
-    println!("Next: cargo x stack down{}", dir_argument(request));
+    println!("Next: cargo x stack down --dir {}", request.dir.display());
     Ok(())
 }
 
@@ -156,14 +155,6 @@ fn print_addresses(addresses: &Addresses) {
     }
 }
 
-fn dir_argument(request: &Request) -> String {
-    if request.dir == default_dir() {
-        String::new()
-    } else {
-        format!(" --dir {}", request.dir.display())
-    }
-}
-
 fn print_json(value: &impl serde::Serialize) -> Outcome {
     let text = serde_json::to_string(value)
         .map_err(|e| Failure::failed(format!("could not encode the answer: {e}")))?;
@@ -181,9 +172,10 @@ mod tests {
 
     #[test]
     fn every_flag_is_understood() {
-        let request = parse(&words(
-            "up --dir /d --nodes 3 --wal-minimal --prometheus --json",
-        ));
+        let request = parse(
+            "/default".into(),
+            &words("up --dir /d --nodes 3 --wal-minimal --prometheus --json"),
+        );
         let expected = Request {
             action: Action::Up,
             dir: "/d".into(),
@@ -199,7 +191,7 @@ mod tests {
     #[test]
     fn a_wrong_command_line_is_a_usage_error() {
         for line in ["", "sideways", "up --dir", "up --nodes many", "up --fast"] {
-            let refused = parse(&words(line));
+            let refused = parse("/default".into(), &words(line));
             assert!(matches!(refused, Err(Failure::Usage(_))), "{line}");
         }
     }

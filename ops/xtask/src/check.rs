@@ -1,0 +1,135 @@
+//! `cargo x check`: everything that can be said about the sources without running them.
+
+use std::time::{Duration, Instant};
+
+use crate::files::{self, Finding};
+use crate::outcome::{Failure, Outcome};
+use crate::workspace::Workspace;
+use crate::{cargo, layers, source_lint, sql_lint, text_lint};
+
+/// Modules that may put SQL text together.
+const SQL_ALLOWED: &str = "ops/sql-allow.txt";
+
+/// Written by tools, full of host names by nature.
+const NOT_OURS: &[&str] = &["Cargo.lock", "LICENSE"];
+
+/// How one stage of a longer run went.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    pub(crate) name: &'static str,
+    pub(crate) took: Duration,
+    pub(crate) passed: bool,
+}
+
+/// Runs one stage: a failure is shown and remembered, and does not keep the next ones from
+/// running.
+pub(crate) fn stage(name: &'static str, work: impl FnOnce() -> Outcome) -> Stage {
+    println!("== {name}");
+    let start = Instant::now();
+    let outcome = work();
+    let passed = outcome.is_ok();
+    if let Err(failure) = outcome {
+        failure.report();
+    }
+    Stage {
+        name,
+        took: start.elapsed(),
+        passed,
+    }
+}
+
+/// Prints seconds a stage; fails when one failed.
+pub(crate) fn summary(stages: &[Stage]) -> Outcome {
+    println!();
+    for stage in stages {
+        let verdict = if stage.passed { "ok" } else { "FAILED" };
+        println!(
+            "{:>8.1} s  {:<8} {verdict}",
+            stage.took.as_secs_f64(),
+            stage.name
+        );
+    }
+    let failed: Vec<&str> = stages
+        .iter()
+        .filter(|stage| !stage.passed)
+        .map(|stage| stage.name)
+        .collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::failed(format!(
+        "not passed: {}",
+        failed.join(", ")
+    )))
+}
+
+pub(crate) fn run(workspace: &Workspace) -> Outcome {
+    summary(&stages(workspace))
+}
+
+/// Format, lints of our own, clippy.
+pub(crate) fn stages(workspace: &Workspace) -> Vec<Stage> {
+    vec![
+        stage("format", || format(workspace)),
+        stage("lints", || lints(workspace)),
+        stage("clippy", || clippy(workspace)),
+    ]
+}
+
+fn format(workspace: &Workspace) -> Outcome {
+    if !cargo::has(workspace, "fmt") {
+        println!("not checked: this toolchain has no rustfmt");
+        return Ok(());
+    }
+    cargo::run(workspace, &["fmt", "--all", "--check"])
+}
+
+fn clippy(workspace: &Workspace) -> Outcome {
+    if !cargo::has(workspace, "clippy") {
+        println!("not checked: this toolchain has no clippy");
+        return Ok(());
+    }
+    cargo::run(
+        workspace,
+        &[
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ],
+    )
+}
+
+fn lints(workspace: &Workspace) -> Outcome {
+    let mut findings = layers::check(workspace)?;
+    let allowed = files::list(workspace, SQL_ALLOWED)?;
+    let files = files::all(workspace)?;
+    for file in &files {
+        if NOT_OURS.contains(&file.path.as_str()) {
+            continue;
+        }
+        findings.extend(text_lint::check(file));
+        if file.path.ends_with(".sql") {
+            findings.extend(sql_lint::check_sql(file));
+        }
+        if file.path.ends_with(".rs") {
+            findings.extend(sql_lint::check_rust(file, &allowed));
+            findings.extend(source_lint::check(file));
+        }
+    }
+    println!("{} files looked at", files.len());
+    report(&findings)
+}
+
+fn report(findings: &[Finding]) -> Outcome {
+    for finding in findings {
+        println!("{finding}");
+    }
+    match findings.len() {
+        0 => Ok(()),
+        n => Err(Failure::failed(format!("{n} findings"))),
+    }
+}
