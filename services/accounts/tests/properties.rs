@@ -25,6 +25,10 @@ fn balance<'a>(history: impl IntoIterator<Item = &'a Event>) -> i64 {
 }
 
 proptest! {
+    // A failure prints its smallest case; files beside the tests would also be
+    // written by the build that is meant to fail.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn any_cut_and_overlap_of_any_log_changes_nothing(log in arb_log()) {
         given(AccountsV3).events(log.clone()).then_replay_safe();

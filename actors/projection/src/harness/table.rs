@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::Change;
+use crate::ColumnType;
 use crate::Envelope;
 use crate::Key;
 use crate::Projection;
@@ -147,8 +148,15 @@ fn read_back<R: Row>(row: &R) -> Result<(), String> {
         let cell = cells
             .next_cell()
             .map_err(|e| format!("no cell for column {}: {e}", column.name))?;
-        if cell.is_none() && !column.nullable {
-            return Err(format!("column {} is null", column.name));
+        match cell {
+            None if !column.nullable => return Err(format!("column {} is null", column.name)),
+            Some(text) if column.ty == ColumnType::Text && text.contains(&0) => {
+                return Err(format!(
+                    "column {} holds NUL, which text cannot",
+                    column.name
+                ));
+            }
+            _ => {}
         }
     }
     if !cells.rest().is_empty() {

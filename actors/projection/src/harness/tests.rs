@@ -272,3 +272,58 @@ fn a_row_that_is_not_read_back_as_itself_is_refused() {
     let message = script.rows().expect_err("the row changes");
     assert!(message.contains("was read back as"), "{message}");
 }
+
+#[derive(Debug, Clone, PartialEq)]
+struct Note(String);
+
+impl Row for Note {
+    const COLUMNS: &'static [Column] = &[Column {
+        name: "note",
+        ty: ColumnType::Text,
+        nullable: false,
+        compare: Compare::Same,
+    }];
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.0.write(out);
+    }
+
+    fn decode(cells: &mut crate::cell::CellReader<'_>) -> Result<Self, crate::cell::CellError> {
+        String::read(cells).map(Self)
+    }
+}
+
+#[derive(Debug)]
+struct Notes;
+
+impl Projection for Notes {
+    type Key = crate::Uuid;
+    type Event<'a> = &'a str;
+    type Row = Note;
+    const NAME: &'static str = "notes";
+    const VERSION: u32 = 1;
+    const HANDLES: &'static [&'static str] = &["Noted"];
+    const CODE: Fingerprint = Fingerprint(1);
+
+    fn decode<'a>(_: &'a str, payload: Payload<'a>) -> Result<&'a str, DecodeError> {
+        match payload {
+            Payload::Json(text) => Ok(text),
+            Payload::Proto(_) => Err(DecodeError::new("JSON was expected")),
+        }
+    }
+
+    fn fold(&self, _: Option<Note>, e: &Envelope<'_, &str>) -> Change<Note> {
+        Change::Put(Note(e.event.to_owned()))
+    }
+}
+
+#[test]
+fn a_text_that_the_database_cannot_store_is_refused() {
+    let id = crate::Uuid([3; 16]);
+    given(Notes)
+        .event(id, ("Noted", "fine"))
+        .then(id, Note("fine".to_owned()));
+    let script = given(Notes).event(id, ("Noted", "a\0b")).into_script();
+    let message = script.rows().expect_err("it holds NUL");
+    assert!(message.contains("column note holds NUL"), "{message}");
+}
