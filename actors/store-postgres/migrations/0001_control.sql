@@ -1,7 +1,7 @@
 -- The control tables: versions, who serves reads, marks, barriers, audit.
 -- Names and labels are data in columns. Identifiers are made of numeric ids only.
 
-create schema refold;
+create schema if not exists refold;
 create schema rm;
 
 create table refold.versions (

@@ -1,1 +1,19 @@
-//! refold-store-postgres.
+//! Refold's store on Postgres: control tables, the fence, the writers of
+//! leaves, the registry, reads and verification.
+//!
+//! A leaf is one plain table for one version and one Kafka partition. Whatever
+//! moves a mark goes through the fence in the transaction that writes the rows.
+
+mod apply;
+mod array;
+mod bulk;
+mod ddl;
+mod error;
+mod migrate;
+mod session;
+mod takeover;
+mod writer;
+
+pub use migrate::migrate;
+pub use session::SessionOptions;
+pub use takeover::PostgresSink;

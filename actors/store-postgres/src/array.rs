@@ -1,0 +1,110 @@
+//! Cells that are sent and received as they are: a row's cell is, byte for
+//! byte, an element of a binary array and a field of a binary answer.
+
+use std::error::Error;
+
+use bytes::BytesMut;
+use refold_domain::rows::EncodedRows;
+use refold_projection::cell::CellError;
+use refold_projection::cell::CellReader;
+use refold_projection::cell::write_bytes;
+use refold_projection::cell::write_null;
+use tokio_postgres::Row;
+use tokio_postgres::types::FromSql;
+use tokio_postgres::types::IsNull;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::types::Type;
+
+/// Bytes in front of the elements: dimensions, null flag, element type, length, lower bound.
+const HEADER: usize = 20;
+
+/// A one-dimensional array in binary form, put together from cells.
+#[derive(Debug)]
+pub(crate) struct CellArray {
+    bytes: Vec<u8>,
+    elements: i32,
+}
+
+impl CellArray {
+    /// No elements yet, of this type.
+    pub(crate) fn new(element: &Type) -> Self {
+        let mut bytes = Vec::with_capacity(HEADER);
+        bytes.extend_from_slice(&1i32.to_be_bytes());
+        // The server only looks at each element's length; the flag may always be set.
+        bytes.extend_from_slice(&1i32.to_be_bytes());
+        bytes.extend_from_slice(&element.oid().to_be_bytes());
+        bytes.extend_from_slice(&0i32.to_be_bytes());
+        bytes.extend_from_slice(&1i32.to_be_bytes());
+        Self { bytes, elements: 0 }
+    }
+
+    /// Appends a cell with its length prefix.
+    pub(crate) fn push(&mut self, cell: &[u8]) {
+        self.bytes.extend_from_slice(cell);
+        self.elements += 1;
+    }
+}
+
+impl ToSql for CellArray {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.extend_from_slice(&self.bytes[..12]);
+        out.extend_from_slice(&self.elements.to_be_bytes());
+        out.extend_from_slice(&self.bytes[16..]);
+        Ok(IsNull::No)
+    }
+
+    // The statement casts each parameter to the leaf's own column type, and the
+    // element type stands in the header, where the server checks it.
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    tokio_postgres::types::to_sql_checked!();
+}
+
+/// One array per column of the rows.
+pub(crate) fn column_arrays<'a>(
+    rows: &EncodedRows,
+    elements: impl Iterator<Item = &'a Type>,
+) -> Result<Vec<CellArray>, CellError> {
+    let mut arrays: Vec<_> = elements.map(CellArray::new).collect();
+    for cells in rows.cells() {
+        let mut reader = CellReader::new(cells);
+        for array in &mut arrays {
+            array.push(reader.next_raw()?);
+        }
+        if !reader.rest().is_empty() {
+            return Err(reader.error("the row has more cells than its table has columns"));
+        }
+    }
+    Ok(arrays)
+}
+
+/// A field of an answer, whatever its type.
+struct RawField<'a>(Option<&'a [u8]>);
+
+impl<'a> FromSql<'a> for RawField<'a> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(Some(raw)))
+    }
+
+    fn from_sql_null(_: &Type) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(None))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
+
+/// A row of an answer as cells.
+pub(crate) fn row_cells(row: &Row) -> Result<Vec<u8>, tokio_postgres::Error> {
+    let mut cells = Vec::with_capacity(row.raw_size_bytes());
+    for i in 0..row.len() {
+        match row.try_get::<_, RawField<'_>>(i)? {
+            RawField(Some(bytes)) => write_bytes(&mut cells, bytes),
+            RawField(None) => write_null(&mut cells),
+        }
+    }
+    Ok(cells)
+}

@@ -1,0 +1,217 @@
+//! The only place where SQL text is put together: the statements of one leaf.
+//!
+//! Identifiers are made of numeric ids and of column names that were checked
+//! against `[a-z][a-z0-9_]{0,30}`. No label and no value gets in.
+
+use refold_domain::position::Partition;
+use refold_domain::rows::ENGINE_COLUMNS;
+use refold_domain::spec::ProjectionSpec;
+use refold_domain::version::VersionId;
+use refold_ports::sink::StoreError;
+use refold_projection::ColumnType;
+use refold_projection::KeyType;
+use tokio_postgres::types::Type;
+
+/// Columns that a version may have. The sums of more would not fit into the offsets row's page.
+const MAX_COLUMNS: usize = 40;
+
+/// The qualified name of a leaf.
+pub(crate) fn leaf_name(version: VersionId, partition: Partition) -> String {
+    format!("rm.v{}_p{}", version.0, partition.0)
+}
+
+/// One column of a leaf as its statements need it.
+#[derive(Debug, Clone)]
+struct LeafColumn {
+    /// Checked and quoted.
+    name: String,
+    sql_type: &'static str,
+    element: Type,
+}
+
+/// The statements of one leaf.
+#[derive(Debug, Clone)]
+pub(crate) struct Leaf {
+    version: VersionId,
+    partition: Partition,
+    table: String,
+    key_element: Type,
+    /// `key`, the author's columns, the engine's columns.
+    columns: Vec<LeafColumn>,
+}
+
+impl Leaf {
+    /// The leaf of a partition of a version with these declarations.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] for a column name that is not allowed, and for too many columns.
+    pub(crate) fn new(
+        version: VersionId,
+        partition: Partition,
+        spec: &ProjectionSpec,
+    ) -> Result<Self, StoreError> {
+        if spec.columns.len() > MAX_COLUMNS {
+            return Err(StoreError::Refused(format!(
+                "{} columns, {MAX_COLUMNS} are allowed",
+                spec.columns.len()
+            )));
+        }
+        let key_element = key_element(spec.key_type);
+        let mut columns = vec![column("key", spec.key_type.sql(), key_element.clone())];
+        for declared in spec.columns {
+            let name = checked(declared.name)?;
+            columns.push(column(name, declared.ty.sql(), element(declared.ty)));
+        }
+        for (name, sql_type) in ENGINE_COLUMNS {
+            let element = if sql_type == "boolean" {
+                Type::BOOL
+            } else {
+                Type::INT8
+            };
+            columns.push(column(name, sql_type, element));
+        }
+        Ok(Self {
+            version,
+            partition,
+            table: leaf_name(version, partition),
+            key_element,
+            columns,
+        })
+    }
+
+    /// The element type of each column's array, in table order.
+    pub(crate) fn elements(&self) -> impl Iterator<Item = &Type> {
+        self.columns.iter().map(|c| &c.element)
+    }
+
+    /// The element type of an array of keys.
+    pub(crate) fn key_element(&self) -> &Type {
+        &self.key_element
+    }
+
+    /// Creates the table. A sixth of each page stays free so that updates stay in it.
+    pub(crate) fn create(&self) -> String {
+        let mut sql = format!("create table {} (", self.table);
+        for (i, c) in self.columns.iter().enumerate() {
+            // A tombstone has no column values; the key and the engine's columns always have one.
+            let engine = i == 0 || i + ENGINE_COLUMNS.len() >= self.columns.len();
+            sql.push_str(if i == 0 { "" } else { ", " });
+            sql.push_str(&c.name);
+            sql.push(' ');
+            sql.push_str(c.sql_type);
+            sql.push_str(if engine { " not null" } else { "" });
+        }
+        sql.push_str(") with (fillfactor = 85)");
+        sql
+    }
+
+    /// Loads rows into the table that this transaction created.
+    pub(crate) fn copy(&self) -> String {
+        format!(
+            "copy {} ({}) from stdin (format binary, freeze)",
+            self.table,
+            self.names()
+        )
+    }
+
+    /// Builds the primary key on the loaded table. The one statement that alters
+    /// a read model, inside the transaction that created it.
+    pub(crate) fn primary_key(&self) -> String {
+        format!(
+            "alter table {} add constraint v{}_p{}_pkey primary key (key)",
+            self.table, self.version.0, self.partition.0
+        )
+    }
+
+    /// Collects the table's statistics.
+    pub(crate) fn analyze(&self) -> String {
+        format!("analyze {}", self.table)
+    }
+
+    /// Fetches rows by an array of keys.
+    pub(crate) fn fetch(&self) -> String {
+        format!(
+            "select {} from {} where key = any($1)",
+            self.names(),
+            self.table
+        )
+    }
+
+    /// Writes rows from one array per column, each row at most once and in the
+    /// arrays' order. A row that the table already has at this offset or a later one is left alone.
+    pub(crate) fn upsert(&self) -> String {
+        let arrays: Vec<_> = (1..)
+            .zip(&self.columns)
+            .map(|(i, c)| format!("${i}::{}[]", c.sql_type))
+            .collect();
+        let updates: Vec<_> = self.columns[1..]
+            .iter()
+            .map(|c| format!("{0} = excluded.{0}", c.name))
+            .collect();
+        format!(
+            "insert into {} as leaf ({}) select * from unnest({}) \
+             on conflict (key) do update set {}{}",
+            self.table,
+            self.names(),
+            arrays.join(", "),
+            updates.join(", "),
+            ROW_GUARD,
+        )
+    }
+
+    fn names(&self) -> String {
+        let names: Vec<_> = self.columns.iter().map(|c| c.name.as_str()).collect();
+        names.join(", ")
+    }
+}
+
+/// The guard of each row: only a later event may change it.
+#[cfg(not(feature = "mutation-no-row-guard"))]
+const ROW_GUARD: &str = " where excluded.off > leaf.off";
+/// The deliberately broken build: any write wins.
+#[cfg(feature = "mutation-no-row-guard")]
+const ROW_GUARD: &str = "";
+
+fn column(name: &str, sql_type: &'static str, element: Type) -> LeafColumn {
+    LeafColumn {
+        name: format!("\"{name}\""),
+        sql_type,
+        element,
+    }
+}
+
+fn checked(name: &str) -> Result<&str, StoreError> {
+    let mut bytes = name.bytes();
+    let first = bytes.next().is_some_and(|b| b.is_ascii_lowercase());
+    let rest = bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    let reserved = name == "key" || ENGINE_COLUMNS.iter().any(|(engine, _)| *engine == name);
+    if first && rest && name.len() <= 31 && !reserved {
+        Ok(name)
+    } else {
+        Err(StoreError::Refused(format!(
+            "{name:?} cannot be a column: a name is [a-z][a-z0-9_]{{0,30}} and not one of the engine's"
+        )))
+    }
+}
+
+fn key_element(key: KeyType) -> Type {
+    match key {
+        KeyType::Int8 => Type::INT8,
+        KeyType::Uuid => Type::UUID,
+        KeyType::Text => Type::TEXT,
+    }
+}
+
+fn element(ty: ColumnType) -> Type {
+    match ty {
+        ColumnType::Int8 => Type::INT8,
+        ColumnType::Int4 => Type::INT4,
+        ColumnType::Bool => Type::BOOL,
+        ColumnType::Text => Type::TEXT,
+        ColumnType::Timestamptz => Type::TIMESTAMPTZ,
+        ColumnType::Numeric => Type::NUMERIC,
+        ColumnType::Jsonb => Type::JSONB,
+        ColumnType::Bytea => Type::BYTEA,
+        ColumnType::Uuid => Type::UUID,
+    }
+}

@@ -1,0 +1,94 @@
+//! Numbered migrations of the control schema.
+
+use refold_ports::sink::StoreError;
+use tokio_postgres::types::ToSql;
+
+use crate::error::store_error;
+use crate::session::Session;
+use crate::session::SessionOptions;
+
+struct Migration {
+    number: i32,
+    name: &'static str,
+    sql: &'static str,
+}
+
+const MIGRATIONS: [Migration; 3] = [
+    Migration {
+        number: 1,
+        name: "control",
+        sql: include_str!("../migrations/0001_control.sql"),
+    },
+    Migration {
+        number: 2,
+        name: "fence",
+        sql: include_str!("../migrations/0002_fence.sql"),
+    },
+    Migration {
+        number: 3,
+        name: "views",
+        sql: include_str!("../migrations/0003_views.sql"),
+    },
+];
+
+const LEDGER: &str = include_str!("sql/migration_ledger.sql");
+const FIND: &str = "select encode(sha256(convert_to($2, 'UTF8')), 'hex') as running,
+    (select checksum from refold.migrations where number = $1) as stored";
+const NEWEST: &str =
+    "select coalesce(max(number), 0), pg_current_xact_id()::text from refold.migrations";
+const RECORD: &str = "insert into refold.migrations (number, name, checksum) values ($1, $2, $3)";
+
+/// Brings the control schema up to date and returns how many migrations ran.
+/// All of them are one transaction; whoever comes second waits and finds nothing to do.
+///
+/// # Errors
+/// [`StoreError::Refused`] when the database was migrated by a newer program or by
+/// migrations that were changed since; [`StoreError::Disconnected`] when the store is away.
+pub async fn migrate(options: &SessionOptions) -> Result<usize, StoreError> {
+    let mut options = options.clone();
+    options.synchronous_commit = true;
+    let session = Session::open(&options, "refold migrate").await?;
+    session.batch("begin the migration", LEDGER).await?;
+    let what = "read the newest migration";
+    let newest = session.one(what, NEWEST, &[]).await?;
+    let number: i32 = newest.try_get(0).map_err(|e| store_error(what, &e))?;
+    let xid: String = newest.try_get(1).map_err(|e| store_error(what, &e))?;
+    if number > MIGRATIONS[MIGRATIONS.len() - 1].number {
+        return Err(StoreError::Refused(format!(
+            "the database is at migration {number}, this program knows {}: run a newer one",
+            MIGRATIONS.len()
+        )));
+    }
+    let mut ran = 0;
+    for migration in &MIGRATIONS {
+        ran += usize::from(run(&session, migration).await?);
+    }
+    session.commit(&xid).await?;
+    Ok(ran)
+}
+
+/// Runs a migration that is not in the ledger. `true` when it ran.
+async fn run(session: &Session, migration: &Migration) -> Result<bool, StoreError> {
+    let what = format!("run migration {} ({})", migration.number, migration.name);
+    let found = session
+        .one(&what, FIND, &[&migration.number, &migration.sql])
+        .await?;
+    let running: String = found.try_get(0).map_err(|e| store_error(&what, &e))?;
+    match found
+        .try_get::<_, Option<String>>(1)
+        .map_err(|e| store_error(&what, &e))?
+    {
+        Some(stored) if stored == running => return Ok(false),
+        Some(_) => {
+            return Err(StoreError::Refused(format!(
+                "{what}: it ran here in another form; make a new migration instead of changing one"
+            )));
+        }
+        None => {}
+    }
+    session.batch(&what, migration.sql).await?;
+    let record: [&(dyn ToSql + Sync); 3] = [&migration.number, &migration.name, &running];
+    let recorded = session.client().execute(RECORD, &record);
+    session.within(&what, recorded).await?;
+    Ok(true)
+}

@@ -1,0 +1,232 @@
+//! One connection with deadlines, and a commit that is believed only when the
+//! server says so.
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use refold_ports::sink::StoreError;
+use tokio::task::JoinHandle;
+use tokio_postgres::Client;
+use tokio_postgres::Config;
+use tokio_postgres::NoTls;
+use tokio_postgres::Row;
+use tokio_postgres::SimpleQueryMessage;
+use tokio_postgres::Statement;
+use tokio_postgres::ToStatement;
+use tokio_postgres::types::ToSql;
+
+use crate::error::store_error;
+
+/// How sessions are opened and how long they wait.
+#[derive(Debug, Clone)]
+pub struct SessionOptions {
+    /// Where the server is and who we are there. Its `Debug` form hides the password.
+    pub config: Config,
+    /// Longest wait for one answer, enforced by the client: nothing on the
+    /// server fires for a stopped backend. An apply batch has to fit in.
+    pub deadline: Duration,
+    /// Longest wait for a primary key to be built.
+    pub index_deadline: Duration,
+    /// Whether a commit of the apply path waits for the disk. Off is safe (mark
+    /// and rows are lost together) and the next take-over reads the log again.
+    pub synchronous_commit: bool,
+    /// Memory for sorting a primary key, in MiB.
+    pub maintenance_work_mem_mib: u32,
+}
+
+impl SessionOptions {
+    /// Default options for a connection URL or key-value string.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when the string cannot be read.
+    pub fn parse(dsn: &str) -> Result<Self, StoreError> {
+        let config = dsn
+            .parse()
+            .map_err(|e| StoreError::Refused(format!("read the connection string: {e}")))?;
+        Ok(Self {
+            config,
+            deadline: Duration::from_secs(10),
+            index_deadline: Duration::from_secs(600),
+            synchronous_commit: true,
+            maintenance_work_mem_mib: 256,
+        })
+    }
+}
+
+/// A connection and the task that drives it. Dropping it closes the socket.
+pub(crate) struct Session {
+    client: Client,
+    connection: JoinHandle<()>,
+    deadline: Duration,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("deadline", &self.deadline)
+            .field("closed", &self.client.is_closed())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Without its task the connection is gone at once, also when an answer is
+        // outstanding: the server sees the end of the stream and rolls back.
+        self.connection.abort();
+    }
+}
+
+impl Session {
+    /// Connects as `application_name` and sets the time-outs of a writer.
+    pub(crate) async fn open(
+        options: &SessionOptions,
+        application_name: &str,
+    ) -> Result<Self, StoreError> {
+        let mut config = options.config.clone();
+        config
+            .application_name(application_name)
+            .connect_timeout(options.deadline)
+            .tcp_user_timeout(options.deadline)
+            .keepalives_idle(options.deadline);
+        let connecting = tokio::time::timeout(options.deadline, config.connect(NoTls));
+        let (client, connection) = connecting
+            .await
+            .map_err(|_| too_late("connect", options.deadline))?
+            .map_err(|e| store_error("connect", &e))?;
+        let connection = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a store connection ended");
+            }
+        });
+        let session = Self {
+            client,
+            connection,
+            deadline: options.deadline,
+        };
+        session
+            .batch("set the session up", &set_up(options))
+            .await?;
+        Ok(session)
+    }
+
+    /// The client, for statements that [`Session::within`] guards.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Waits for `answer` no longer than the session's deadline.
+    pub(crate) async fn within<T>(
+        &self,
+        what: &str,
+        answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, StoreError> {
+        self.within_time(what, self.deadline, answer).await
+    }
+
+    /// Waits for `answer` no longer than `deadline`.
+    pub(crate) async fn within_time<T>(
+        &self,
+        what: &str,
+        deadline: Duration,
+        answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, StoreError> {
+        tokio::time::timeout(deadline, answer)
+            .await
+            .map_err(|_| too_late(what, deadline))?
+            .map_err(|e| store_error(what, &e))
+    }
+
+    /// Runs a statement that answers one row.
+    pub(crate) async fn one<T>(
+        &self,
+        what: &str,
+        statement: &T,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Row, StoreError>
+    where
+        T: ?Sized + ToStatement + Sync,
+    {
+        self.within(what, self.client.query_one(statement, parameters))
+            .await
+    }
+
+    /// Prepares a statement for this session.
+    pub(crate) async fn prepare(&self, what: &str, sql: &str) -> Result<Statement, StoreError> {
+        self.within(what, self.client.prepare(sql)).await
+    }
+
+    /// Runs statements without parameters.
+    pub(crate) async fn batch(&self, what: &str, sql: &str) -> Result<(), StoreError> {
+        self.within(what, self.client.batch_execute(sql)).await
+    }
+
+    /// Commits the transaction `xid` and returns `Ok` only when it is in.
+    ///
+    /// On an aborted transaction the server answers `commit` with the tag
+    /// ROLLBACK and no error, and the client library hides the tag. The
+    /// transaction's own status, asked for in the same message, cannot be mistaken.
+    pub(crate) async fn commit(&self, xid: &str) -> Result<(), StoreError> {
+        // The id comes from the server; it is parsed so that nothing else can be in the text.
+        let xid: u64 = xid
+            .parse()
+            .map_err(|_| StoreError::Refused(format!("{xid:?} is no transaction id")))?;
+        let sql = format!("commit; select pg_xact_status('{xid}')");
+        let messages = self
+            .within("commit", self.client.simple_query(&sql))
+            .await?;
+        let status = messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        match status {
+            Some("committed") => Ok(()),
+            Some("aborted") => Err(StoreError::Retry(
+                "the server answered the commit with a rollback".to_owned(),
+            )),
+            other => Err(StoreError::Disconnected(format!(
+                "the commit's outcome is {}",
+                other.unwrap_or("unknown")
+            ))),
+        }
+    }
+
+    /// Rolls back whatever is open.
+    pub(crate) async fn rollback(&self) -> Result<(), StoreError> {
+        self.batch("roll back", "rollback").await
+    }
+}
+
+/// A stalled answer: what it was about and how long it was waited for.
+fn too_late(what: &str, deadline: Duration) -> StoreError {
+    StoreError::Disconnected(format!("{what}: no answer within {deadline:?}"))
+}
+
+/// The settings of a writer's session.
+///
+/// Plans never look at parameters and never scan a whole leaf: a plan made
+/// while the leaf was empty would otherwise stay after millions of rows. No
+/// parallel key build: partitions are loaded in parallel already.
+fn set_up(options: &SessionOptions) -> String {
+    let commit = if options.synchronous_commit {
+        "on"
+    } else {
+        "off"
+    };
+    format!(
+        "set idle_in_transaction_session_timeout = '5s';
+         set lock_timeout = '2s';
+         set client_min_messages = warning;
+         set synchronous_commit = {commit};
+         set maintenance_work_mem = '{}MB';
+         set max_parallel_maintenance_workers = 0;
+         set default_statistics_target = 10;
+         set plan_cache_mode = force_generic_plan;
+         set enable_seqscan = off;
+         set jit = off;
+         set search_path = pg_catalog;
+         set timezone = 'UTC'",
+        options.maintenance_work_mem_mib
+    )
+}

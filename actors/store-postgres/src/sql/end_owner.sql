@@ -1,0 +1,1 @@
+select refold.end_owner($1, $2)

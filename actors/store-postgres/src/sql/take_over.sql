@@ -1,0 +1,2 @@
+select epoch, next_offset, last_record, sums, has_leaf, reached_log_end, switch
+from refold.take_over($1, $2, $3, $4, $5)

@@ -1,0 +1,162 @@
+//! Taking a partition over: the only legal way to begin and to resume.
+
+use async_trait::async_trait;
+use refold_domain::log::RecordFingerprint;
+use refold_domain::position::Offset;
+use refold_domain::position::Partition;
+use refold_domain::spec::ProjectionSpec;
+use refold_domain::sums::SumLayout;
+use refold_domain::sums::Sums;
+use refold_domain::version::VersionId;
+use refold_ports::sink::Lease;
+use refold_ports::sink::PartitionWriter;
+use refold_ports::sink::Sink;
+use refold_ports::sink::StoreError;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use crate::ddl::Leaf;
+use crate::error::store_error;
+use crate::session::Session;
+use crate::session::SessionOptions;
+use crate::writer::PostgresWriter;
+
+const TAKE_OVER: &str = include_str!("sql/take_over.sql");
+const END_OWNER: &str = include_str!("sql/end_owner.sql");
+const INSERT_GAPS: &str = include_str!("sql/insert_gaps.sql");
+#[cfg(not(feature = "mutation-no-fence"))]
+const FENCE: &str = include_str!("sql/fence.sql");
+#[cfg(feature = "mutation-no-fence")]
+const FENCE: &str = include_str!("sql/mutation_no_fence.sql");
+
+/// How often the row's lock is asked for, each time for `lock_timeout` (2 s).
+/// The owner's session is ended after the first time, so that the second one
+/// waits for milliseconds; the third is for an owner in between.
+const ATTEMPTS: usize = 3;
+
+/// Partitions in Postgres, each written through a connection of its own.
+#[derive(Debug, Clone)]
+pub struct PostgresSink {
+    options: SessionOptions,
+}
+
+impl PostgresSink {
+    /// A sink on the server of these options. Connects when a partition is taken over.
+    pub fn new(options: SessionOptions) -> Self {
+        Self { options }
+    }
+}
+
+#[async_trait]
+impl Sink for PostgresSink {
+    async fn take_over(
+        &self,
+        version: VersionId,
+        spec: &ProjectionSpec,
+        partition: Partition,
+        start: Offset,
+    ) -> Result<Box<dyn PartitionWriter>, StoreError> {
+        let leaf = Leaf::new(version, partition, spec)?;
+        let layout = spec.sum_layout();
+        let name = format!("refold writer v{version} {partition}");
+        let session = Session::open(&self.options, &name).await?;
+        let claim = Claim {
+            version,
+            partition,
+            code_hash: spec.code_hash(),
+            start,
+        };
+        let lease = claim.take(&session, &layout).await?;
+        let prepared = futures::future::try_join(
+            session.client().prepare(FENCE),
+            session.client().prepare(INSERT_GAPS),
+        );
+        let (fence, gaps) = session.within("prepare the fence", prepared).await?;
+        tracing::debug!(%version, %partition, epoch = lease.epoch, next = %lease.next, "took over");
+        Ok(Box::new(PostgresWriter {
+            options: self.options.clone(),
+            session: Some(session),
+            leaf,
+            lease,
+            fence,
+            gaps,
+            upsert: None,
+            fetch: None,
+            load: None,
+        }))
+    }
+}
+
+/// What is taken over.
+struct Claim {
+    version: VersionId,
+    partition: Partition,
+    code_hash: String,
+    start: Offset,
+}
+
+impl Claim {
+    /// Raises the epoch. Waits for a transaction that holds the row; when that
+    /// takes longer than `lock_timeout`, its session is ended: the owner is stopped,
+    /// or works for a partition that is not its own any more.
+    async fn take(&self, session: &Session, layout: &SumLayout) -> Result<Lease, StoreError> {
+        let mut attempt = 1;
+        loop {
+            match self.ask(session, layout).await {
+                Err(StoreError::Retry(reason)) if attempt < ATTEMPTS => {
+                    let ended = self.end_owner(session).await?;
+                    tracing::info!(
+                        version = %self.version, partition = %self.partition, %reason, ended,
+                        "the owner holds the mark's lock"
+                    );
+                    attempt += 1;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn ask(&self, session: &Session, layout: &SumLayout) -> Result<Lease, StoreError> {
+        let what = "take the partition over";
+        let empty = Sums::zero(layout).to_bytes();
+        let parameters: [&(dyn ToSql + Sync); 5] = [
+            &self.version.0,
+            &self.partition.0,
+            &self.code_hash,
+            &self.start.0,
+            &empty,
+        ];
+        let row = session.one(what, TAKE_OVER, &parameters).await?;
+        self.lease(&row, layout)
+            .map_err(|e| StoreError::Refused(format!("{what}: {e}")))
+    }
+
+    fn lease(&self, row: &Row, layout: &SumLayout) -> Result<Lease, Box<dyn std::error::Error>> {
+        let last_record = match row.try_get::<_, Option<&[u8]>>("last_record")? {
+            None => None,
+            Some(bytes) => Some(
+                RecordFingerprint::from_bytes(bytes)
+                    .ok_or("the stored record fingerprint is not 24 bytes long")?,
+            ),
+        };
+        Ok(Lease {
+            version: self.version,
+            partition: self.partition,
+            epoch: row.try_get("epoch")?,
+            next: Offset(row.try_get("next_offset")?),
+            last_record,
+            sums: Sums::from_bytes(layout, row.try_get("sums")?)?,
+            has_leaf: row.try_get("has_leaf")?,
+            reached_log_end: row.try_get("reached_log_end")?,
+            switch: row.try_get::<_, Option<i64>>("switch")?.map(Offset),
+        })
+    }
+
+    async fn end_owner(&self, session: &Session) -> Result<bool, StoreError> {
+        let what = "end the owner's session";
+        let row = session
+            .one(what, END_OWNER, &[&self.version.0, &self.partition.0])
+            .await?;
+        row.try_get(0).map_err(|e| store_error(what, &e))
+    }
+}
