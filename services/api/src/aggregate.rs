@@ -1,0 +1,126 @@
+//! The answer of a point read.
+
+use poem::IntoResponse;
+use poem::Response;
+use poem::http::StatusCode;
+use poem_openapi::Object;
+use poem_openapi::payload::Payload;
+use poem_openapi::registry::MetaSchemaRef;
+use poem_openapi::registry::Registry;
+use poem_openapi::types::Any;
+use poem_openapi::types::Type;
+use refold_ports::registry::ReadAnswer;
+use serde::Deserialize;
+
+use crate::problem::Problem;
+use crate::state::ApiState;
+
+/// The current state of an aggregate: the projection's own columns beside these fields.
+#[derive(Debug, Object)]
+#[oai(rename = "Aggregate")]
+struct AggregateSchema {
+    /// The id that was asked for: a number or a string, as the projection's key type is.
+    aggregate_id: Any<serde_json::Value>,
+    /// Version of the aggregate's last event in the row.
+    applied_seq: i64,
+    /// Offset of that event in its partition.
+    applied_offset: i64,
+    /// The partition that the aggregate lives in.
+    partition: i32,
+    /// The version that answered.
+    projection_version: String,
+    /// Generation of the registry in the same snapshot; grows with every switch.
+    generation: i64,
+}
+
+/// A body that is JSON already: the row's columns as the database wrote them,
+/// with the fields of [`AggregateSchema`] around them. It is never parsed here.
+#[derive(Debug)]
+pub(crate) struct AggregateJson(String);
+
+impl Payload for AggregateJson {
+    const CONTENT_TYPE: &'static str = "application/json; charset=utf-8";
+
+    fn schema_ref() -> MetaSchemaRef {
+        AggregateSchema::schema_ref()
+    }
+
+    fn register(registry: &mut Registry) {
+        AggregateSchema::register(registry);
+    }
+}
+
+impl IntoResponse for AggregateJson {
+    fn into_response(self) -> Response {
+        Response::builder()
+            .content_type(Self::CONTENT_TYPE)
+            .body(self.0)
+    }
+}
+
+/// A found aggregate and what its headers say.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) body: AggregateJson,
+    pub(crate) version: String,
+    /// `PARTITION:OFFSET`.
+    pub(crate) applied_offset: String,
+}
+
+/// The one field that the headers need of the row's text.
+#[derive(Deserialize)]
+struct Applied {
+    applied_offset: i64,
+}
+
+/// Reads one aggregate of the projection `name`.
+pub(crate) async fn read(state: &ApiState, name: &str, id: &str) -> Result<Found, Problem> {
+    let answer = state.reads.read(name, id).await?;
+    let version = state.label(answer.version).await?;
+    let Some(row) = &answer.row else {
+        return Err(not_found(id, &version, &answer));
+    };
+    let applied: Applied = serde_json::from_str(row).map_err(|e| broken_row(&e.to_string()))?;
+    let body = around(row, id, &version, &answer).ok_or_else(|| broken_row("not an object"))?;
+    Ok(Found {
+        body: AggregateJson(body),
+        version: version.to_string(),
+        applied_offset: format!("{}:{}", answer.partition.0, applied.applied_offset),
+    })
+}
+
+/// Puts the engine's fields around the row's own: `{"aggregate_id":..,ROW,"partition":..}`.
+fn around(row: &str, id: &str, version: &str, answer: &ReadAnswer) -> Option<String> {
+    let fields = row.trim().strip_prefix('{')?.strip_suffix('}')?;
+    // A number for numeric ids, as every other 64-bit value of the answer.
+    let id = match id.parse::<i64>() {
+        Ok(number) if number.to_string() == id => id.to_owned(),
+        _ => serde_json::Value::from(id).to_string(),
+    };
+    let version = serde_json::Value::from(version);
+    let (partition, generation) = (answer.partition.0, answer.generation);
+    Some(format!(
+        "{{\"aggregate_id\":{id},{fields},\"partition\":{partition},\
+         \"projection_version\":{version},\"generation\":{generation}}}"
+    ))
+}
+
+fn not_found(id: &str, version: &str, answer: &ReadAnswer) -> Problem {
+    let detail = format!("{version} holds no aggregate {id}");
+    let code = "aggregate-not-found";
+    Problem {
+        projection_version: Some(version.to_owned()),
+        generation: Some(answer.generation),
+        partition: Some(answer.partition.0),
+        ..Problem::new(StatusCode::NOT_FOUND, code, "No such aggregate", detail)
+    }
+}
+
+fn broken_row(why: &str) -> Problem {
+    Problem::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "internal",
+        "The server failed",
+        format!("the read model answered with a row that cannot be shown: {why}"),
+    )
+}

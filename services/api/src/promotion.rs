@@ -1,0 +1,112 @@
+//! The request and the answer of a cutover.
+
+use std::collections::BTreeMap;
+
+use poem::http::StatusCode;
+use poem_openapi::Object;
+use refold_ports::registry::Promotion;
+
+use crate::cutover::CutoverOptions;
+use crate::problem::GateVerdict;
+use crate::problem::Problem;
+use crate::rfc3339;
+use crate::state::ApiState;
+
+/// A promotion is asked for.
+#[derive(Debug, Clone, Object)]
+#[oai(deny_unknown_fields)]
+pub(crate) struct CutoverBody {
+    /// Label of the version that shall serve reads.
+    pub(crate) version: String,
+    /// Judge every gate and change nothing.
+    #[oai(default)]
+    pub(crate) dry_run: bool,
+}
+
+/// What a promotion did.
+#[derive(Debug, Clone, Object)]
+#[oai(skip_serializing_if_is_none)]
+pub(crate) struct CutoverAnswer {
+    /// The promotion's id, also in the audit.
+    cutover_id: String,
+    /// The version that served before.
+    from: Option<String>,
+    /// The version that serves.
+    to: String,
+    /// Generation after the switch.
+    pub(crate) generation: i64,
+    /// Time of the switch.
+    switched_at: String,
+    /// The switch vector: by partition, the offset below which both versions were proven equal.
+    offsets: BTreeMap<String, i64>,
+    /// Its sum.
+    offset_sum: i64,
+    /// `false` when the version served already, or nothing was to be changed.
+    changed: bool,
+    /// Whether this was only a look.
+    dry_run: bool,
+    /// Milliseconds of the switching transaction.
+    flip_ms: f64,
+    /// Every gate's verdict.
+    gates: Vec<GateVerdict>,
+}
+
+/// `gen-11` for a generation, as `ETag` and `If-Match` show it.
+pub(crate) fn etag(generation: i64) -> String {
+    format!("\"gen-{generation}\"")
+}
+
+/// The generation that an `If-Match` header insists on.
+pub(crate) fn if_match(header: Option<&str>) -> Result<Option<i64>, Problem> {
+    let Some(header) = header.map(str::trim).filter(|h| *h != "*") else {
+        return Ok(None);
+    };
+    let bare = header.trim_start_matches("W/").trim_matches('"');
+    let generation = bare.strip_prefix("gen-").and_then(|g| g.parse().ok());
+    generation.map(Some).ok_or_else(|| {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "bad-request",
+            "The request cannot be read",
+            format!(
+                "If-Match is {header:?}; it wants the ETag of GET /projections, like \"gen-11\""
+            ),
+        )
+    })
+}
+
+/// Promotes and says what happened.
+pub(crate) async fn promote(
+    state: &ApiState,
+    label: &str,
+    options: &CutoverOptions,
+) -> Result<CutoverAnswer, Problem> {
+    let promotion = state.promoter.promote(label, options).await?;
+    let from = match promotion.from {
+        Some(id) => Some(state.label(id).await?.to_string()),
+        None => None,
+    };
+    let to = state.label(promotion.to).await?.to_string();
+    // The board shows the switch at once, not with the next refresh.
+    if let Err(error) = state.versions().await {
+        tracing::warn!(%error, "the versions could not be read after the switch");
+    }
+    Ok(answer(promotion, from, to, options.dry_run))
+}
+
+fn answer(promotion: Promotion, from: Option<String>, to: String, dry_run: bool) -> CutoverAnswer {
+    let switch = promotion.switch.iter();
+    CutoverAnswer {
+        cutover_id: promotion.id,
+        from,
+        to,
+        generation: promotion.generation,
+        switched_at: rfc3339::text(promotion.switched_at),
+        offset_sum: promotion.switch.values().map(|x| x.0).sum(),
+        offsets: switch.map(|(p, x)| (p.0.to_string(), x.0)).collect(),
+        changed: promotion.changed && !dry_run,
+        dry_run,
+        flip_ms: promotion.flip.as_secs_f64() * 1_000.0,
+        gates: promotion.gates.iter().map(GateVerdict::from).collect(),
+    }
+}
