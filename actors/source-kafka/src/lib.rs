@@ -1,1 +1,37 @@
-//! refold-source-kafka.
+//! Apache Kafka as Refold's log.
+//!
+//! ```text
+//! KafkaSource --- identity, watermarks ---> a client that asks, never reads
+//!     |
+//!     +- open(Bulk) -> KafkaReader -> PartitionFeed -> a client of its own
+//!     +- open(Tail) -> KafkaReader -> PartitionFeed -> a client shared by all tail readers
+//! ```
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `config` | what a user may say about the connection, and what is refused |
+//! | `settings` | every librdkafka setting that Refold forces, with its reason |
+//! | `client` | one librdkafka client, its log lines and its errors |
+//! | `question` | identity and watermarks, asked from the broker with a deadline |
+//! | `failure` | which error means what |
+//! | `feed` | the one module that calls librdkafka's C interface: batches of one partition |
+//! | `reader` | the `ChunkReader` over a feed |
+//! | `tail` | which tail client a partition is read through |
+//!
+//! Partitions are read through librdkafka's consumer *without* a group: a
+//! client that knows no group cannot join one, commit to one, wait for a
+//! coordinator, or need rights on one. Positions are the caller's alone.
+
+mod client;
+mod config;
+mod failure;
+mod feed;
+mod question;
+mod reader;
+mod settings;
+mod source;
+mod tail;
+
+pub use config::ConfigError;
+pub use config::KafkaConfig;
+pub use source::KafkaSource;

@@ -1,0 +1,203 @@
+//! What the brokers are asked: the topic's identity and the ends of a
+//! partition. Every question blocks, for the client's deadline at most.
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
+use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::helpers::rd_kafka_resp_err_t_to_rdkafka_error as code_of;
+use refold_domain::log::TopicIdentity;
+use refold_domain::log::Watermarks;
+use refold_domain::position::Offset;
+use refold_domain::position::Partition;
+use refold_ports::source::SourceError;
+
+use crate::client::Client;
+use crate::failure;
+
+/// What the topic is. Ask with a fresh client: one that has run for long may
+/// know the cluster by the name of an earlier answer.
+pub(crate) fn identity(client: &Client, topic: &str) -> Result<TopicIdentity, SourceError> {
+    let partitions = partition_count(client, topic)?;
+    let cluster_id = client
+        .consumer()
+        .client()
+        .fetch_cluster_id(client.deadline())
+        .ok_or_else(|| unanswered(client, "the cluster's id is not known"))?;
+    client.serve();
+    client.check_cluster()?;
+    Ok(TopicIdentity {
+        cluster_id,
+        topic: topic.to_owned(),
+        // librdkafka learns topic ids but shows them to administrators only.
+        topic_id: None,
+        partitions,
+    })
+}
+
+/// How many partitions the topic has now.
+pub(crate) fn partition_count(client: &Client, topic: &str) -> Result<i32, SourceError> {
+    let metadata = client
+        .consumer()
+        .fetch_metadata(Some(topic), client.deadline())
+        .map_err(|error| failed(client, topic, &error))?;
+    let Some(described) = metadata.topics().iter().find(|t| t.name() == topic) else {
+        return Err(SourceError::TopicMissing(topic.to_owned()));
+    };
+    match described.error().map(code_of) {
+        None => {}
+        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
+            return Err(SourceError::TopicMissing(topic.to_owned()));
+        }
+        Some(Code::TopicAuthorizationFailed) => {
+            return Err(SourceError::Fatal(format!(
+                "the broker does not let this client read topic {topic}"
+            )));
+        }
+        Some(other) => {
+            return Err(SourceError::Unreachable(format!(
+                "topic {topic} is not ready: {other}"
+            )));
+        }
+    }
+    match i32::try_from(described.partitions().len()) {
+        Ok(count) if count > 0 => Ok(count),
+        // A topic that was created this moment is known before its partitions are.
+        _ => Err(SourceError::Unreachable(format!(
+            "topic {topic} has no partition yet"
+        ))),
+    }
+}
+
+/// The ends of a partition now. With `read_committed` the broker answers the
+/// last stable offset as the end: records of transactions that are still open
+/// lie behind it.
+pub(crate) fn watermarks(
+    client: &Client,
+    topic: &str,
+    partition: Partition,
+) -> Result<Watermarks, SourceError> {
+    client
+        .consumer()
+        .fetch_watermarks(topic, partition.0, client.deadline())
+        .map(|(low, high)| Watermarks {
+            low: Offset(low),
+            high: Offset(high),
+        })
+        .map_err(|error| missing_or(client, topic, partition, &error))
+}
+
+/// The ends of the partition, if `wanted` lies inside them.
+///
+/// # Errors
+/// [`SourceError::Truncated`] or [`SourceError::BeyondEnd`] if not.
+pub(crate) fn inside(
+    ends: Watermarks,
+    partition: Partition,
+    wanted: Offset,
+) -> Result<Watermarks, SourceError> {
+    if wanted < ends.low {
+        return Err(SourceError::Truncated {
+            partition,
+            wanted,
+            low: ends.low,
+        });
+    }
+    if wanted > ends.high {
+        return Err(SourceError::BeyondEnd {
+            partition,
+            wanted,
+            high: ends.high,
+        });
+    }
+    Ok(ends)
+}
+
+/// A failed question about a partition: is the topic or the partition missing?
+fn missing_or(
+    client: &Client,
+    topic: &str,
+    partition: Partition,
+    error: &KafkaError,
+) -> SourceError {
+    let unknown = matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::UnknownTopicOrPartition
+                | Code::UnknownTopic
+                | Code::UnknownPartition
+                | Code::LeaderNotAvailable
+                | Code::UnknownTopicId
+        )
+    );
+    if !unknown {
+        return failed(client, topic, error);
+    }
+    match partition_count(client, topic) {
+        Err(error) => error,
+        Ok(count) if partition.0 >= count || partition.0 < 0 => {
+            no_partition(topic, partition, count)
+        }
+        Ok(_) => failed(client, topic, error),
+    }
+}
+
+/// The error for a partition that the topic does not have.
+pub(crate) fn no_partition(topic: &str, partition: Partition, count: i32) -> SourceError {
+    SourceError::Fatal(format!(
+        "topic {topic} has no partition {partition}: it has {count}, counted from 0"
+    ))
+}
+
+fn failed(client: &Client, topic: &str, error: &KafkaError) -> SourceError {
+    unanswered(client, &format!("topic {topic}: {error}"))
+}
+
+/// An error for a question without an answer, with what the client said
+/// meanwhile, which usually names the cause.
+fn unanswered(client: &Client, what: &str) -> SourceError {
+    client.serve();
+    match client.last_error() {
+        Some((code, line)) if failure::is_refusal(code) => {
+            SourceError::Fatal(format!("the kafka brokers refuse this client: {line}"))
+        }
+        Some((_, line)) => SourceError::Unreachable(format!("{what} ({line})")),
+        None => SourceError::Unreachable(what.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENDS: Watermarks = Watermarks {
+        low: Offset(10),
+        high: Offset(20),
+    };
+
+    #[test]
+    fn both_ends_of_the_log_are_inside_it() {
+        for wanted in [10, 15, 20] {
+            assert_eq!(inside(ENDS, Partition(0), Offset(wanted)), Ok(ENDS));
+        }
+    }
+
+    #[test]
+    fn one_offset_outside_either_end_is_an_error_that_names_both() {
+        assert_eq!(
+            inside(ENDS, Partition(3), Offset(9)),
+            Err(SourceError::Truncated {
+                partition: Partition(3),
+                wanted: Offset(9),
+                low: Offset(10)
+            })
+        );
+        assert_eq!(
+            inside(ENDS, Partition(3), Offset(21)),
+            Err(SourceError::BeyondEnd {
+                partition: Partition(3),
+                wanted: Offset(21),
+                high: Offset(20)
+            })
+        );
+    }
+}

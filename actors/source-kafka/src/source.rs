@@ -1,0 +1,223 @@
+//! The topic as a `LogSource`.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicI32;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use refold_domain::log::TopicIdentity;
+use refold_domain::log::Watermarks;
+use refold_domain::position::Offset;
+use refold_domain::position::Partition;
+use refold_ports::source::ChunkReader;
+use refold_ports::source::LogSource;
+use refold_ports::source::ReadMode;
+use refold_ports::source::SourceError;
+
+use crate::client::Client;
+use crate::config::ConfigError;
+use crate::config::KafkaConfig;
+use crate::question;
+use crate::reader;
+use crate::reader::KafkaReader;
+use crate::reader::Stand;
+use crate::settings;
+use crate::settings::Purpose;
+use crate::tail::TailClients;
+
+/// Longest name that Kafka allows for a topic.
+const TOPIC_NAME_BYTES: usize = 249;
+
+/// A Kafka topic as Refold's log. Cheap to clone; clones share their clients.
+#[derive(Clone)]
+pub struct KafkaSource {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: KafkaConfig,
+    topic: Arc<str>,
+    /// The client for watermarks; started by the first question.
+    questions: Mutex<Option<Arc<Client>>>,
+    tails: TailClients,
+    /// Partitions by the last metadata; 0 before the first. The number of a
+    /// topic only grows, so that what is below it exists.
+    partitions: AtomicI32,
+}
+
+impl KafkaSource {
+    /// A source of `topic`. Connects to nothing yet.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the client library refuses the configuration, no
+    /// broker is named, or `topic` is not a topic's name.
+    pub fn new(config: KafkaConfig, topic: impl Into<String>) -> Result<Self, ConfigError> {
+        let topic = topic.into();
+        let legal = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
+        if topic.is_empty() || topic.len() > TOPIC_NAME_BYTES || !topic.bytes().all(legal) {
+            return Err(ConfigError::TopicName(topic));
+        }
+        for purpose in [Purpose::Questions, Purpose::Bulk, Purpose::Tail] {
+            settings::client_config(&config, purpose)?;
+        }
+        Ok(Self {
+            inner: Arc::new(Inner {
+                config,
+                topic: topic.into(),
+                questions: Mutex::new(None),
+                tails: TailClients::default(),
+                partitions: AtomicI32::new(0),
+            }),
+        })
+    }
+
+    /// The topic's name.
+    pub fn topic(&self) -> &str {
+        &self.inner.topic
+    }
+
+    /// Asks on a thread that may block, as librdkafka's questions do.
+    async fn ask<T, F>(&self, question: F) -> Result<T, SourceError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Inner) -> Result<T, SourceError> + Send + 'static,
+    {
+        let inner = Arc::clone(&self.inner);
+        tokio::task::spawn_blocking(move || question(&inner))
+            .await
+            .unwrap_or_else(|error| {
+                Err(SourceError::Fatal(format!(
+                    "the thread that asks kafka ended early: {error}"
+                )))
+            })
+    }
+}
+
+impl Inner {
+    fn questions(&self) -> Result<Arc<Client>, SourceError> {
+        let mut slot = self
+            .questions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match &*slot {
+            Some(client) if client.check_cluster().is_ok() => Ok(Arc::clone(client)),
+            // None yet, or one that knows the brokers of another cluster.
+            _ => {
+                let client = Arc::new(Client::start(&self.config, Purpose::Questions)?);
+                *slot = Some(Arc::clone(&client));
+                Ok(client)
+            }
+        }
+    }
+
+    fn identity(&self) -> Result<TopicIdentity, SourceError> {
+        let client = Client::start(&self.config, Purpose::Questions)?;
+        let identity = question::identity(&client, &self.topic)?;
+        self.partitions
+            .fetch_max(identity.partitions, Ordering::Relaxed);
+        Ok(identity)
+    }
+
+    fn watermarks(&self, partition: Partition) -> Result<Watermarks, SourceError> {
+        let client = self.questions()?;
+        // librdkafka waits its whole deadline for the leader of a partition
+        // that does not exist; the partition count answers at once.
+        if partition.0 < 0 || partition.0 >= self.partitions.load(Ordering::Relaxed) {
+            let count = question::partition_count(&client, &self.topic)?;
+            self.partitions.fetch_max(count, Ordering::Relaxed);
+            if partition.0 < 0 || partition.0 >= count {
+                return Err(question::no_partition(&self.topic, partition, count));
+            }
+        }
+        let ends = question::watermarks(&client, &self.topic, partition);
+        client.serve();
+        ends
+    }
+
+    fn open(
+        &self,
+        partition: Partition,
+        from: Offset,
+        mode: ReadMode,
+    ) -> Result<KafkaReader, SourceError> {
+        question::inside(self.watermarks(partition)?, partition, from)?;
+        let stand = Stand {
+            topic: Arc::clone(&self.topic),
+            partition,
+            from,
+            mode,
+        };
+        let (client, slot) = match mode {
+            // A client decodes on one thread per broker: a client per bulk
+            // reader is what lets two of them use two cores.
+            ReadMode::Bulk => (Arc::new(Client::start(&self.config, Purpose::Bulk)?), None),
+            ReadMode::Tail => {
+                let slot = self.tails.slot(&self.config, partition)?;
+                (Arc::clone(slot.client()), Some(slot))
+            }
+        };
+        KafkaReader::open(client, slot, stand).map_err(reader::fatal)
+    }
+}
+
+#[async_trait]
+impl LogSource for KafkaSource {
+    async fn identity(&self) -> Result<TopicIdentity, SourceError> {
+        self.ask(Inner::identity).await
+    }
+
+    async fn watermarks(&self, partition: Partition) -> Result<Watermarks, SourceError> {
+        self.ask(move |inner| inner.watermarks(partition)).await
+    }
+
+    async fn open(
+        &self,
+        partition: Partition,
+        from: Offset,
+        mode: ReadMode,
+    ) -> Result<Box<dyn ChunkReader>, SourceError> {
+        let reader = self
+            .ask(move |inner| inner.open(partition, from, mode))
+            .await?;
+        Ok(Box::new(reader))
+    }
+}
+
+impl fmt::Debug for KafkaSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaSource")
+            .field("config", &self.inner.config)
+            .field("topic", &self.inner.topic)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_kafka_does_not_allow_is_refused_before_it_is_sent() {
+        for name in ["", "a b", "événements", &"x".repeat(250)] {
+            let refused = KafkaSource::new(KafkaConfig::new("127.0.0.1:1"), name);
+            assert!(matches!(refused, Err(ConfigError::TopicName(_))), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_is_not_there_is_unreachable_within_the_deadline() {
+        let config =
+            KafkaConfig::new("127.0.0.1:1").with_deadline(std::time::Duration::from_millis(300));
+        let source = KafkaSource::new(config, "events").expect("a legal topic");
+        let asked = std::time::Instant::now();
+        let answer = source.identity().await;
+        assert!(
+            matches!(&answer, Err(SourceError::Unreachable(_))),
+            "{answer:?}"
+        );
+        assert!(asked.elapsed() < std::time::Duration::from_secs(5));
+    }
+}

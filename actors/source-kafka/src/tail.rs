@@ -1,0 +1,117 @@
+//! Which tail client a partition is read through.
+//!
+//! One client serves all tail readers of a source: one connection and one
+//! request in flight per broker, however many partitions. A client can read a
+//! partition once only, so a second reader of the same partition (another
+//! version in the same process) goes to the next client.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::Weak;
+
+use refold_domain::position::Partition;
+use refold_ports::source::SourceError;
+
+use crate::client::Client;
+use crate::config::KafkaConfig;
+use crate::settings::Purpose;
+
+/// The tail clients of a source. Those that nobody reads through are gone.
+#[derive(Default)]
+pub(crate) struct TailClients {
+    clients: Mutex<Vec<Weak<TailClient>>>,
+}
+
+/// A client and the partitions that are read through it.
+struct TailClient {
+    client: Arc<Client>,
+    taken: Mutex<HashSet<Partition>>,
+}
+
+impl TailClient {
+    fn taken(&self) -> MutexGuard<'_, HashSet<Partition>> {
+        // A panic between two operations on a set leaves the set usable.
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to read one partition through one tail client; ends when dropped.
+pub(crate) struct TailSlot {
+    owner: Arc<TailClient>,
+    partition: Partition,
+}
+
+impl TailSlot {
+    pub(crate) fn client(&self) -> &Arc<Client> {
+        &self.owner.client
+    }
+}
+
+impl Drop for TailSlot {
+    fn drop(&mut self) {
+        self.owner.taken().remove(&self.partition);
+    }
+}
+
+impl TailClients {
+    /// A slot for `partition` in the first client that does not read it yet;
+    /// a new client if all of them do.
+    pub(crate) fn slot(
+        &self,
+        config: &KafkaConfig,
+        partition: Partition,
+    ) -> Result<TailSlot, SourceError> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.retain(|client| client.strong_count() > 0);
+        for client in clients.iter().filter_map(Weak::upgrade) {
+            if client.taken().insert(partition) {
+                return Ok(TailSlot {
+                    owner: client,
+                    partition,
+                });
+            }
+        }
+        let owner = Arc::new(TailClient {
+            client: Arc::new(Client::start(config, Purpose::Tail)?),
+            taken: Mutex::new(HashSet::from([partition])),
+        });
+        clients.push(Arc::downgrade(&owner));
+        Ok(TailSlot { owner, partition })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_share_a_client_and_a_second_reader_of_one_gets_another() {
+        let config = KafkaConfig::new("127.0.0.1:1");
+        let clients = TailClients::default();
+        let slot = |partition| {
+            clients
+                .slot(&config, Partition(partition))
+                .expect("no connection is needed for a slot")
+        };
+        let (first, other, second) = (slot(0), slot(1), slot(0));
+        assert!(Arc::ptr_eq(first.client(), other.client()));
+        assert!(!Arc::ptr_eq(first.client(), second.client()));
+
+        drop(first);
+        let again = slot(0);
+        assert!(Arc::ptr_eq(again.client(), other.client()));
+    }
+
+    #[test]
+    fn a_client_ends_with_its_last_slot() {
+        let config = KafkaConfig::new("127.0.0.1:1");
+        let clients = TailClients::default();
+        let slot = clients.slot(&config, Partition(0)).expect("starts");
+        let client = Arc::downgrade(slot.client());
+        drop(slot);
+        assert_eq!(client.strong_count(), 0);
+    }
+}
