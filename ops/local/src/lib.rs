@@ -10,6 +10,7 @@
 //! identified by pid *and* process start time, so that a reused pid is never signalled. The
 //! settings of the broker and of the database are one table each, in [`settings`].
 
+pub mod board;
 mod cache;
 mod error;
 mod http;
