@@ -8,6 +8,8 @@
 //! | [`AccountsV3Rebuilt`] | version 3 under a new number, to prove the machinery with |
 
 pub mod event;
+#[cfg(test)]
+mod properties;
 mod v3;
 mod v4;
 pub mod write_side;

@@ -161,10 +161,10 @@ impl TestEvent for Event {
     }
 }
 
-#[cfg(feature = "generators")]
+#[cfg(any(test, feature = "generators"))]
 pub use arbitrary::arb_history;
 
-#[cfg(feature = "generators")]
+#[cfg(any(test, feature = "generators"))]
 mod arbitrary {
     use proptest::collection::vec;
     use proptest::prelude::*;

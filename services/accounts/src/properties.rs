@@ -2,9 +2,10 @@
 
 use proptest::prelude::*;
 
-use refold_accounts::write_side::{Event, arb_history};
-use refold_accounts::{AccountsV3, AccountsV3Rebuilt, AccountsV4};
 use refold_projection::harness::{arb_script, given};
+
+use crate::write_side::{Event, arb_history};
+use crate::{AccountsV3, AccountsV3Rebuilt, AccountsV4};
 
 fn arb_log() -> impl Strategy<Value = Vec<(i64, Event)>> {
     arb_script(vec![1, 2, i64::MAX], arb_history(12))
