@@ -103,6 +103,18 @@ create table refold.barrier_acks (
     primary key (barrier, version, partition)
 );
 
+-- Marks that a verification holds still for the moment of taking its snapshot:
+-- no batch passes x before the row is gone or its lease is over, so that a dead
+-- verifier frees the writers by itself.
+create table refold.parks (
+    version      bigint not null references refold.versions (id),
+    partition    integer not null,
+    x            bigint not null,
+    until        timestamptz not null,
+    verification uuid not null,
+    primary key (version, partition, verification)
+);
+
 create table refold.parked_events (
     version   bigint not null references refold.versions (id),
     partition integer not null,

@@ -3,6 +3,7 @@
 -- PF001  another epoch or another mark: this writer is not the owner any more
 -- PF002  a barrier waits inside the batch; DETAIL is the offset to cut at
 -- PF003  refused for good: unknown version, wrong state, other code
+-- PF010  a verification holds the mark where it is; the same batch passes shortly
 --
 -- All functions are volatile, so that under READ COMMITTED each statement in
 -- them takes its own snapshot: what runs after the row lock sees everything
@@ -51,23 +52,37 @@ begin
 end
 $$;
 
--- Refuses a batch [p_from, p_to) with a waiting barrier inside, and returns the
--- lowest switch offset above p_to, null for none. The caller holds the offsets
--- row's lock; a barrier is set under a share lock on the same row, so none can
--- appear between this look and the commit.
+-- Refuses a batch [p_from, p_to) that would run past a waiting barrier or past a
+-- park, and returns the lowest such offset above p_to, null for none. The
+-- caller holds the offsets row's lock; barriers and parks are set under a share
+-- lock on the same row, so none can appear between this look and the commit.
 create function refold.fence_barrier(
     p_version bigint, p_partition integer, p_from bigint, p_to bigint
 ) returns bigint language plpgsql as $$
 declare
     v_inside bigint;
     v_above bigint;
+    v_parked bigint;
 begin
-    select min(s.x) filter (where s.x > p_from and s.x < p_to), min(s.x) filter (where s.x > p_to)
-        into v_inside, v_above
-        from refold.barriers b
-        join refold.barrier_switch s on s.barrier = b.id and s.partition = p_partition
-        where b.state = 'waiting' and (b.version_from = p_version or b.version_to = p_version);
-    if v_inside is not null then
+    select min(stop.x) filter (where stop.x > p_from and stop.x < p_to),
+            min(stop.x) filter (where stop.x > p_to),
+            min(stop.x) filter (where stop.park and stop.x <= p_from and p_from < p_to)
+        into v_inside, v_above, v_parked
+        from (
+            select s.x, false as park
+            from refold.barriers b
+            join refold.barrier_switch s on s.barrier = b.id and s.partition = p_partition
+            where b.state = 'waiting' and (b.version_from = p_version or b.version_to = p_version)
+            union all
+            select k.x, true
+            from refold.parks k
+            where k.version = p_version and k.partition = p_partition
+                and k.until > clock_timestamp()
+        ) as stop;
+    if v_parked is not null then
+        raise exception 'partition % of version % is parked at % for a verification',
+            p_partition, p_version, v_parked using errcode = 'PF010';
+    elsif v_inside is not null then
         raise exception 'a barrier waits at offset % inside [%, %)', v_inside, p_from, p_to
             using errcode = 'PF002', detail = v_inside::text;
     end if;

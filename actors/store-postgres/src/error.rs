@@ -10,6 +10,8 @@ pub(crate) const FENCED: &str = "PF001";
 pub(crate) const BARRIER_INSIDE: &str = "PF002";
 /// Raised by the fence: wrong state, other code, unknown version.
 pub(crate) const REFUSED: &str = "PF003";
+/// Raised by the fence: a verification holds the mark still for a moment.
+pub(crate) const PARKED: &str = "PF010";
 /// A lock was not got within `lock_timeout`.
 pub(crate) const LOCK_NOT_AVAILABLE: &str = "55P03";
 
@@ -37,7 +39,7 @@ fn server_error(what: &str, db: &DbError) -> StoreError {
         },
         REFUSED => StoreError::Refused(db.message().to_owned()),
         // serialization failure, deadlock, lock or statement time-out
-        "40001" | "40P01" | LOCK_NOT_AVAILABLE | "57014" => StoreError::Retry(sentence),
+        PARKED | "40001" | "40P01" | LOCK_NOT_AVAILABLE | "57014" => StoreError::Retry(sentence),
         "53100" => StoreError::DiskFull(sentence),
         // too many connections, the idle-in-transaction time-out and every kind of
         // shutdown: the session is over, a commit in flight may be in
