@@ -6,14 +6,20 @@
 
 mod apply;
 mod array;
+mod barrier;
 mod bulk;
 mod ddl;
 mod error;
 mod migrate;
+mod promote;
+mod registry;
 mod session;
 mod takeover;
+mod transaction;
+mod views;
 mod writer;
 
 pub use migrate::migrate;
+pub use registry::PgRegistry;
 pub use session::SessionOptions;
 pub use takeover::PostgresSink;

@@ -13,7 +13,7 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 3] = [
+const MIGRATIONS: [Migration; 4] = [
     Migration {
         number: 1,
         name: "control",
@@ -28,6 +28,11 @@ const MIGRATIONS: [Migration; 3] = [
         number: 3,
         name: "views",
         sql: include_str!("../migrations/0003_views.sql"),
+    },
+    Migration {
+        number: 4,
+        name: "registry",
+        sql: include_str!("../migrations/0004_registry.sql"),
     },
 ];
 

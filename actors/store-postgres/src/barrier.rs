@@ -1,0 +1,292 @@
+//! Barriers: one vector of offsets that two versions hit exactly, and their sums there.
+
+use std::collections::BTreeMap;
+
+use refold_domain::barrier::OffsetVector;
+use refold_domain::barrier::SumDifference;
+use refold_domain::barrier::compare_sums;
+use refold_domain::barrier::switch_vector;
+use refold_domain::position::Offset;
+use refold_domain::position::Partition;
+use refold_domain::spec::ProjectionSpec;
+use refold_domain::sums::SumLayout;
+use refold_domain::sums::Sums;
+use refold_domain::version::VersionId;
+use refold_ports::registry::BarrierProgress;
+use refold_ports::registry::BarrierProof;
+use refold_ports::registry::BarrierRow;
+use refold_ports::registry::RegistryError;
+use serde_json::Value;
+use serde_json::json;
+use tokio_postgres::Row;
+
+use crate::registry::SETTINGS;
+use crate::registry::refuse;
+use crate::registry::state_of;
+use crate::transaction::Sessions;
+use crate::transaction::Transaction;
+use crate::transaction::field;
+
+const PAIR: &str = include_str!("sql/barrier_pair.sql");
+const LOCK_MARKS: &str = include_str!("sql/barrier_lock_marks.sql");
+const MARKS: &str = include_str!("sql/barrier_marks.sql");
+const REPLACE: &str = include_str!("sql/barrier_replace.sql");
+const INSERT: &str = include_str!("sql/barrier_insert.sql");
+const PROGRESS: &str = include_str!("sql/barrier_progress.sql");
+const MOVE: &str = include_str!("sql/barrier_move.sql");
+const ACKS: &str = include_str!("sql/barrier_acks.sql");
+const RECORD_PROOF: &str = include_str!("sql/barrier_record_proof.sql");
+
+/// The declarations of both ends, the serving one first.
+pub(crate) type Specs<'a> = (&'a ProjectionSpec, &'a ProjectionSpec);
+
+/// Sets a barrier at the higher mark of each partition.
+///
+/// The marks are read under share locks, which every fence has to wait for: no
+/// batch can run past the vector between its choice and its commit.
+pub(crate) async fn set(
+    sessions: &Sessions,
+    from: VersionId,
+    to: VersionId,
+) -> Result<BarrierRow, RegistryError> {
+    let transaction = sessions.begin(SETTINGS).await?;
+    let name = match check_pair(&transaction, from, to).await? {
+        Ok(name) => name,
+        Err(reason) => return Err(refuse(transaction, reason).await),
+    };
+    let both: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&from.0, &to.0];
+    transaction
+        .query("hold the marks", LOCK_MARKS, &both)
+        .await?;
+    let rows = transaction.query("read the marks", MARKS, &both).await?;
+    let switch = match choose(&rows, from, to)? {
+        Ok(switch) => switch,
+        Err(partition) => {
+            let reason = format!("{partition} has a mark in one of the two versions only");
+            return Err(refuse(transaction, reason).await);
+        }
+    };
+    transaction
+        .query("replace the older barrier", REPLACE, &[&name])
+        .await?;
+    let partitions: Vec<i32> = switch.keys().map(|p| p.0).collect();
+    let offsets: Vec<i64> = switch.values().map(|x| x.0).collect();
+    let inserted = transaction
+        .one(
+            "set the barrier",
+            INSERT,
+            &[&from.0, &to.0, &partitions, &offsets],
+        )
+        .await;
+    let id: i64 = field(&inserted?, "id")?;
+    transaction.commit().await?;
+    Ok(BarrierRow {
+        id,
+        from,
+        to,
+        switch,
+    })
+}
+
+/// The projection's name, or why these two cannot meet at a barrier.
+async fn check_pair(
+    transaction: &Transaction<'_>,
+    from: VersionId,
+    to: VersionId,
+) -> Result<Result<String, String>, RegistryError> {
+    let rows = transaction
+        .query("lock both versions", PAIR, &[&from.0, &to.0])
+        .await?;
+    let [one, other] = rows.as_slice() else {
+        return Ok(Err(format!("{from} and {to} are not two versions")));
+    };
+    for row in [one, other] {
+        let (label, state): (String, _) = (field(row, "label")?, state_of(row)?);
+        if !state.is_readable() {
+            return Ok(Err(format!(
+                "{label} is {state}; a barrier wants two versions that hold their history"
+            )));
+        }
+    }
+    for column in ["name", "cluster_id", "topic"] {
+        let (a, b): (String, String) = (field(one, column)?, field(other, column)?);
+        if a != b {
+            return Ok(Err(format!("the versions' {column} differ: {a} and {b}")));
+        }
+    }
+    let counts: (i32, i32) = (field(one, "partitions")?, field(other, "partitions")?);
+    if counts.0 != counts.1 {
+        let (a, b) = counts;
+        return Ok(Err(format!("the versions have {a} and {b} partitions")));
+    }
+    Ok(Ok(field(one, "name")?))
+}
+
+/// The switch vector of the marks in `rows`, or the partition that one side lacks.
+fn choose(
+    rows: &[Row],
+    from: VersionId,
+    to: VersionId,
+) -> Result<Result<OffsetVector, Partition>, RegistryError> {
+    let mut marks: BTreeMap<VersionId, OffsetVector> = BTreeMap::new();
+    for row in rows {
+        let of_version = marks.entry(VersionId(field(row, "version")?)).or_default();
+        of_version.insert(
+            Partition(field(row, "partition")?),
+            Offset(field(row, "next_offset")?),
+        );
+    }
+    let live = marks.remove(&from).unwrap_or_default();
+    let new = marks.remove(&to).unwrap_or_default();
+    Ok(switch_vector(&live, &new))
+}
+
+pub(crate) async fn progress(
+    sessions: &Sessions,
+    barrier: i64,
+) -> Result<BarrierProgress, RegistryError> {
+    let rows = sessions
+        .query("look at the barrier", PROGRESS, &[&barrier])
+        .await?;
+    let state: String = match rows.first() {
+        Some(row) => field(row, "state")?,
+        None => return Err(gone(barrier, "missing")),
+    };
+    if !matches!(state.as_str(), "waiting" | "complete") {
+        return Err(gone(barrier, &state));
+    }
+    let mut waiting = Vec::new();
+    for row in &rows {
+        if field::<bool>(row, "acked")? {
+            continue;
+        }
+        let version = VersionId(field(row, "version")?);
+        let partition = Partition(field(row, "partition")?);
+        let switch = Offset(field(row, "x")?);
+        let next = Offset(field::<Option<i64>>(row, "next_offset")?.unwrap_or_default());
+        if next > switch {
+            // Only a mark that moved without the fence gets here.
+            move_to(sessions, barrier, "void").await?;
+            return Err(gone(barrier, "void"));
+        }
+        waiting.push((version, partition, next.lag_to(switch)));
+    }
+    Ok(BarrierProgress {
+        acked: rows.len() - waiting.len(),
+        wanted: rows.len(),
+        waiting,
+    })
+}
+
+fn gone(barrier: i64, state: &str) -> RegistryError {
+    RegistryError::Conflict(format!(
+        "barrier {barrier} is {state}: another promotion replaced it, or it was withdrawn"
+    ))
+}
+
+/// Compares the recorded sums and records the outcome, which `promote` goes by.
+pub(crate) async fn compare(
+    sessions: &Sessions,
+    barrier: i64,
+    specs: Specs<'_>,
+    columns: &[&'static str],
+) -> Result<BarrierProof, RegistryError> {
+    let rows = sessions
+        .query("read the barrier's sums", ACKS, &[&barrier])
+        .await?;
+    let labels = (specs.0.label(), specs.1.label());
+    let layouts = (specs.0.sum_layout(), specs.1.sum_layout());
+    let (mut differences, mut counted) = (Vec::new(), (0, 0));
+    for row in &rows {
+        let state: String = field(row, "state")?;
+        if !matches!(state.as_str(), "waiting" | "complete") {
+            return Err(gone(barrier, &state));
+        }
+        let found: (String, String) = (field(row, "from_label")?, field(row, "to_label")?);
+        if found != labels {
+            let (from, to) = found;
+            return Err(RegistryError::Conflict(format!(
+                "barrier {barrier} stands between {from} and {to}"
+            )));
+        }
+        let left = side(row, barrier, &layouts.0, ("from_sums", "from_rows"))?;
+        let right = side(row, barrier, &layouts.1, ("to_sums", "to_rows"))?;
+        counted = (counted.0 + left.1, counted.1 + right.1);
+        let partition = Partition(field(row, "partition")?);
+        let (left, right) = ((&layouts.0, &left.0), (&layouts.1, &right.0));
+        differences.extend(compare_sums(partition, left, right, columns));
+    }
+    if rows.is_empty() {
+        return Err(gone(barrier, "missing"));
+    }
+    let ids = record(sessions, barrier, columns, &differences).await?;
+    Ok(BarrierProof {
+        barrier,
+        columns: columns.iter().map(|c| (*c).to_owned()).collect(),
+        rows: BTreeMap::from([(ids.0, counted.0), (ids.1, counted.1)]),
+        differences,
+    })
+}
+
+/// Sums and rows of one side of one partition.
+fn side(
+    row: &Row,
+    barrier: i64,
+    layout: &SumLayout,
+    (sums, rows): (&str, &str),
+) -> Result<(Sums, u64), RegistryError> {
+    let bytes: Option<&[u8]> = field(row, sums)?;
+    let bytes = bytes
+        .ok_or_else(|| RegistryError::Conflict(format!("barrier {barrier} is not complete yet")))?;
+    let sums = Sums::from_bytes(layout, bytes);
+    let sums = sums.map_err(|e| RegistryError::Failed(format!("read the barrier's sums: {e}")))?;
+    let rows: i64 = field(row, rows)?;
+    Ok((sums, rows.cast_unsigned()))
+}
+
+async fn record(
+    sessions: &Sessions,
+    barrier: i64,
+    columns: &[&'static str],
+    differences: &[SumDifference],
+) -> Result<(VersionId, VersionId), RegistryError> {
+    let found: Vec<Value> = differences.iter().map(difference_json).collect();
+    let transaction = sessions.begin(SETTINGS).await?;
+    transaction
+        .query(
+            "record the comparison",
+            RECORD_PROOF,
+            &[&barrier, &columns, &Value::Array(found)],
+        )
+        .await?;
+    let ids = "select version_from, version_to from refold.barriers where id = $1";
+    let row = transaction
+        .one("read the barrier", ids, &[&barrier])
+        .await?;
+    let ids = (
+        VersionId(field(&row, "version_from")?),
+        VersionId(field(&row, "version_to")?),
+    );
+    transaction.commit().await?;
+    Ok(ids)
+}
+
+fn difference_json(difference: &SumDifference) -> Value {
+    json!({
+        "partition": difference.partition.0,
+        "column": difference.column,
+        "buckets": difference.buckets,
+    })
+}
+
+pub(crate) async fn withdraw(sessions: &Sessions, barrier: i64) -> Result<(), RegistryError> {
+    move_to(sessions, barrier, "dropped").await
+}
+
+async fn move_to(sessions: &Sessions, barrier: i64, state: &str) -> Result<(), RegistryError> {
+    let transaction = sessions.begin(SETTINGS).await?;
+    transaction
+        .query("move the barrier", MOVE, &[&barrier, &state])
+        .await?;
+    transaction.commit().await
+}

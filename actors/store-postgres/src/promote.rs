@@ -1,0 +1,439 @@
+//! The switch of reads from one version to another, in one transaction.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+use std::time::SystemTime;
+
+use refold_domain::barrier::OffsetVector;
+use refold_domain::barrier::ROW_COUNT;
+use refold_domain::barrier::SumDifference;
+use refold_domain::cutover::Behind;
+use refold_domain::cutover::Evidence;
+use refold_domain::cutover::Gate;
+use refold_domain::cutover::GateReport;
+use refold_domain::cutover::judge;
+use refold_domain::position::Offset;
+use refold_domain::position::Partition;
+use refold_domain::sums::APPLIED_SEQ;
+use refold_domain::version::VersionId;
+use refold_domain::version::VersionState;
+use refold_ports::registry::ActiveRow;
+use refold_ports::registry::PromoteRequest;
+use refold_ports::registry::Promotion;
+use refold_ports::registry::RegistryError;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::json;
+use tokio_postgres::Row;
+
+use crate::barrier::Specs;
+use crate::registry::LockedVersion;
+use crate::registry::SETTINGS;
+use crate::registry::lock_version;
+use crate::registry::refuse;
+use crate::registry::state_of;
+use crate::transaction::Sessions;
+use crate::transaction::Transaction;
+use crate::transaction::field;
+
+const ACTIVE: &str = include_str!("sql/promote_active.sql");
+const VERSIONS: &str = include_str!("sql/promote_versions.sql");
+const STORED: &str = include_str!("sql/promote_stored.sql");
+const BARRIER: &str = include_str!("sql/promote_barrier.sql");
+const BEHIND: &str = include_str!("sql/promote_behind.sql");
+const EVIDENCE: &str = include_str!("sql/promote_evidence.sql");
+const SWITCH: &str = include_str!("sql/promote_switch.sql");
+const FIRST_SWITCH: &str = include_str!("sql/promote_first_switch.sql");
+const FIRST_ACTIVE: &str =
+    "select version, generation from refold.active where name = $1 for update";
+
+/// What the transaction read of a barrier.
+struct Barrier {
+    switch: OffsetVector,
+    differences: Option<Vec<SumDifference>>,
+}
+
+/// Switches reads to the candidate after judging every gate on rows that this
+/// transaction reads and, where they could change, locks.
+pub(crate) async fn promote(
+    sessions: &Sessions,
+    request: &PromoteRequest,
+    specs: Specs<'_>,
+) -> Result<Promotion, RegistryError> {
+    let started = Instant::now();
+    let transaction = sessions.begin(SETTINGS).await?;
+    let active = transaction
+        .first("lock the active row", ACTIVE, &[&request.to.0])
+        .await?;
+    let Some(active) = active else {
+        let reason = format!("no version of the projection of {} is active", request.to);
+        return Err(refuse(transaction, reason).await);
+    };
+    let from = VersionId(field(&active, "version")?);
+    let generation: i64 = field(&active, "generation")?;
+    if from == request.to {
+        let stored = stored(&transaction, from, started).await?;
+        transaction.rollback().await?;
+        return Ok(stored);
+    }
+    if let Some(wanted) = request.if_generation.filter(|g| *g != generation) {
+        transaction.rollback().await?;
+        let found = generation;
+        return Err(RegistryError::GenerationChanged { wanted, found });
+    }
+    let candidate = lock_pair(&transaction, from, request.to).await?;
+    let barrier = match read_barrier(&transaction, request, from, specs).await? {
+        Ok(barrier) => barrier,
+        Err(reason) => return Err(refuse(transaction, reason).await),
+    };
+    let evidence = gather(&transaction, request, from, &candidate, &barrier).await?;
+    let gates = judge(&evidence);
+    if gates.iter().any(|report| !report.ok) {
+        transaction.rollback().await?;
+        return Err(RegistryError::GateRefused(gates));
+    }
+    let mut promotion = Promotion {
+        id: String::new(),
+        from: Some(from),
+        to: request.to,
+        generation,
+        switch: barrier.switch,
+        gates,
+        switched_at: SystemTime::now(),
+        flip: started.elapsed(),
+        changed: false,
+    };
+    if request.dry_run {
+        transaction.rollback().await?;
+        return Ok(promotion);
+    }
+    let order = Order {
+        name: &candidate.name,
+        barrier: Some(request.barrier),
+        actor: &request.actor,
+    };
+    switch(&transaction, &order, &mut promotion).await?;
+    transaction.commit().await?;
+    promotion.changed = true;
+    promotion.flip = started.elapsed();
+    Ok(promotion)
+}
+
+/// Locks both versions rows in the order of their ids and returns the candidate.
+async fn lock_pair(
+    transaction: &Transaction<'_>,
+    from: VersionId,
+    to: VersionId,
+) -> Result<LockedVersion, RegistryError> {
+    let rows = transaction
+        .query("lock both versions", VERSIONS, &[&from.0, &to.0])
+        .await;
+    for row in &rows? {
+        if VersionId(field(row, "id")?) == to {
+            return Ok(LockedVersion {
+                name: field(row, "name")?,
+                label: field(row, "label")?,
+                state: state_of(row)?,
+            });
+        }
+    }
+    Err(RegistryError::UnknownVersion(to.to_string()))
+}
+
+/// The barrier that the request names, or why it proves nothing here.
+async fn read_barrier(
+    transaction: &Transaction<'_>,
+    request: &PromoteRequest,
+    from: VersionId,
+    specs: Specs<'_>,
+) -> Result<Result<Barrier, String>, RegistryError> {
+    let id = request.barrier;
+    let row = transaction
+        .first("read the barrier", BARRIER, &[&id])
+        .await?;
+    let Some(row) = row else {
+        return Ok(Err(format!("barrier {id} does not exist")));
+    };
+    let ends: (i64, i64) = (field(&row, "version_from")?, field(&row, "version_to")?);
+    let state: String = field(&row, "state")?;
+    if ends != (from.0, request.to.0) {
+        return Ok(Err(format!(
+            "barrier {id} stands between other versions: another promotion came first"
+        )));
+    }
+    if !matches!(state.as_str(), "waiting" | "complete") {
+        return Ok(Err(format!("barrier {id} is {state}")));
+    }
+    let recorded: Option<Value> = field(&row, "differences")?;
+    let differences = recorded
+        .map(|found| differences(found, specs))
+        .transpose()?;
+    let switch = switch_of(field(&row, "switch")?)?;
+    Ok(Ok(Barrier {
+        switch,
+        differences,
+    }))
+}
+
+/// A recorded difference.
+#[derive(Deserialize)]
+struct Recorded {
+    partition: i32,
+    column: String,
+    buckets: Vec<usize>,
+}
+
+fn differences(found: Value, specs: Specs<'_>) -> Result<Vec<SumDifference>, RegistryError> {
+    let found: Vec<Recorded> = serde_json::from_value(found)
+        .map_err(|e| RegistryError::Failed(format!("read the comparison: {e}")))?;
+    let columns = || specs.0.columns.iter().chain(specs.1.columns);
+    let differences = found.into_iter().map(|recorded| {
+        let named = columns().map(|c| c.name).find(|n| *n == recorded.column);
+        let of_engine = [ROW_COUNT, APPLIED_SEQ];
+        let named = named.or_else(|| of_engine.into_iter().find(|n| *n == recorded.column));
+        SumDifference {
+            partition: Partition(recorded.partition),
+            column: named.unwrap_or("a column of other code"),
+            buckets: recorded.buckets,
+        }
+    });
+    Ok(differences.collect())
+}
+
+async fn gather(
+    transaction: &Transaction<'_>,
+    request: &PromoteRequest,
+    from: VersionId,
+    candidate: &LockedVersion,
+    barrier: &Barrier,
+) -> Result<Evidence, RegistryError> {
+    let what = "re-check the marks";
+    let rows = transaction
+        .query(what, BEHIND, &[&request.barrier, &request.to.0])
+        .await;
+    let mut behind = Vec::new();
+    for row in &rows? {
+        let events: i64 = field(row, "events")?;
+        behind.push(Behind {
+            partition: Partition(field(row, "partition")?),
+            events: events.max(1).cast_unsigned(),
+        });
+    }
+    let facts = transaction
+        .one("gather the evidence", EVIDENCE, &[&from.0, &request.to.0])
+        .await;
+    let facts = Facts::of(&facts?)?;
+    Ok(Evidence {
+        state: candidate.state,
+        behind,
+        differences: barrier.differences.clone(),
+        parked: facts.parked,
+        gaps: facts.gaps,
+        without_key: facts.without_key,
+        lag: facts.lag,
+        allowed_lag: request.allowed_lag,
+    })
+}
+
+/// What the tables say of the candidate.
+struct Facts {
+    parked: u64,
+    gaps: u64,
+    without_key: Vec<Partition>,
+    lag: u64,
+}
+
+impl Facts {
+    fn of(row: &Row) -> Result<Self, RegistryError> {
+        let (parked, gaps): (i64, i64) = (field(row, "parked")?, field(row, "gaps")?);
+        let without_key: Vec<i32> = field(row, "without_key")?;
+        let lag: i64 = field(row, "lag")?;
+        Ok(Self {
+            parked: parked.cast_unsigned(),
+            gaps: gaps.cast_unsigned(),
+            without_key: without_key.into_iter().map(Partition).collect(),
+            // A candidate that is ahead everywhere lags by nothing.
+            lag: lag.max(0).cast_unsigned(),
+        })
+    }
+}
+
+/// What the switch writes beside the promotion.
+struct Order<'a> {
+    name: &'a str,
+    barrier: Option<i64>,
+    actor: &'a str,
+}
+
+/// Flips the rows, and completes `promotion` with what the database gave it.
+async fn switch(
+    transaction: &Transaction<'_>,
+    order: &Order<'_>,
+    promotion: &mut Promotion,
+) -> Result<(), RegistryError> {
+    let vector = promotion.switch.iter();
+    let vector: BTreeMap<String, i64> = vector.map(|(p, x)| (p.0.to_string(), x.0)).collect();
+    let gates: Vec<Value> = promotion.gates.iter().map(gate_json).collect();
+    let switched = transaction
+        .one(
+            "switch the active version",
+            SWITCH,
+            &[
+                &order.name,
+                &promotion.from.map(|id| id.0),
+                &promotion.to.0,
+                &order.barrier,
+                &json!(vector),
+                &Value::Array(gates),
+                &order.actor,
+            ],
+        )
+        .await;
+    let row = switched?;
+    promotion.id = field(&row, "promotion")?;
+    promotion.generation = field(&row, "generation")?;
+    promotion.switched_at = field(&row, "switched_at")?;
+    Ok(())
+}
+
+fn gate_json(report: &GateReport) -> Value {
+    json!({"gate": report.gate.word(), "ok": report.ok, "detail": report.detail})
+}
+
+/// The promotion that made the active version active.
+async fn stored(
+    transaction: &Transaction<'_>,
+    active: VersionId,
+    started: Instant,
+) -> Result<Promotion, RegistryError> {
+    let row = transaction
+        .one("read the promotion", STORED, &[&active.0])
+        .await?;
+    let from: Option<i64> = field(&row, "version_from")?;
+    Ok(Promotion {
+        id: field(&row, "id")?,
+        from: from.map(VersionId),
+        to: VersionId(field(&row, "version_to")?),
+        generation: field(&row, "generation")?,
+        switch: switch_of(field(&row, "switch")?)?,
+        gates: gates_of(field(&row, "gates")?)?,
+        switched_at: field(&row, "switched_at")?,
+        flip: started.elapsed(),
+        changed: false,
+    })
+}
+
+fn switch_of(stored: Option<Value>) -> Result<OffsetVector, RegistryError> {
+    let unreadable = |what: String| RegistryError::Failed(format!("read a switch vector: {what}"));
+    let stored = stored.unwrap_or_else(|| json!({}));
+    let stored: BTreeMap<String, i64> =
+        serde_json::from_value(stored).map_err(|e| unreadable(e.to_string()))?;
+    let entries = stored.into_iter().map(|(partition, x)| {
+        let partition = partition.parse().map_err(|_| unreadable(partition))?;
+        Ok((Partition(partition), Offset(x)))
+    });
+    entries.collect()
+}
+
+#[derive(Deserialize)]
+struct StoredGate {
+    gate: String,
+    ok: bool,
+    detail: String,
+}
+
+fn gates_of(stored: Value) -> Result<Vec<GateReport>, RegistryError> {
+    const GATES: [Gate; 6] = [
+        Gate::CaughtUp,
+        Gate::Verified,
+        Gate::Parked,
+        Gate::Gaps,
+        Gate::Keys,
+        Gate::Lag,
+    ];
+    let stored: Vec<StoredGate> = serde_json::from_value(stored)
+        .map_err(|e| RegistryError::Failed(format!("read a promotion's gates: {e}")))?;
+    let reports = stored.into_iter().filter_map(|stored| {
+        let gate = GATES.into_iter().find(|g| g.word() == stored.gate)?;
+        Some(GateReport {
+            gate,
+            ok: stored.ok,
+            detail: stored.detail,
+        })
+    });
+    Ok(reports.collect())
+}
+
+/// Activates the first version of a name. Nothing can be compared; the other
+/// gates hold, and the audit says `compared: false`.
+pub(crate) async fn activate_first(
+    sessions: &Sessions,
+    version: VersionId,
+    actor: &str,
+) -> Result<ActiveRow, RegistryError> {
+    let transaction = sessions.begin(SETTINGS).await?;
+    let locked = lock_version(&transaction, version).await?;
+    let found = transaction
+        .first("lock the active row", FIRST_ACTIVE, &[&locked.name])
+        .await?;
+    if let Some(row) = found {
+        let active = ActiveRow {
+            version: VersionId(field(&row, "version")?),
+            generation: field(&row, "generation")?,
+        };
+        if active.version == version {
+            transaction.rollback().await?;
+            return Ok(active);
+        }
+        let reason = format!("version {} of {} is active", active.version, locked.name);
+        return Err(refuse(transaction, reason).await);
+    }
+    if locked.state != VersionState::Ready {
+        let reason = format!("{} is {}, not ready", locked.label, locked.state);
+        return Err(refuse(transaction, reason).await);
+    }
+    let facts = transaction
+        .one("gather the evidence", EVIDENCE, &[&version.0, &version.0])
+        .await;
+    let facts = Facts::of(&facts?)?;
+    let mut gates = judge(&Evidence {
+        state: locked.state,
+        behind: Vec::new(),
+        differences: None,
+        parked: facts.parked,
+        gaps: facts.gaps,
+        without_key: facts.without_key,
+        lag: 0,
+        allowed_lag: 0,
+    });
+    gates.retain(|report| report.gate != Gate::Verified);
+    if gates.iter().any(|report| !report.ok) {
+        transaction.rollback().await?;
+        return Err(RegistryError::GateRefused(gates));
+    }
+    let marks = transaction
+        .one("read the marks", FIRST_SWITCH, &[&version.0])
+        .await;
+    let mut promotion = Promotion {
+        id: String::new(),
+        from: None,
+        to: version,
+        generation: 1,
+        switch: switch_of(field(&marks?, "switch")?)?,
+        gates,
+        switched_at: SystemTime::now(),
+        flip: std::time::Duration::ZERO,
+        changed: true,
+    };
+    let order = Order {
+        name: &locked.name,
+        barrier: None,
+        actor,
+    };
+    switch(&transaction, &order, &mut promotion).await?;
+    transaction.commit().await?;
+    Ok(ActiveRow {
+        version,
+        generation: promotion.generation,
+    })
+}

@@ -1,0 +1,7 @@
+-- In the order of ids, like everybody who locks versions: retiring, failing and
+-- dropping lock the same rows, so that none of them can run beside a switch.
+select v.id, v.name, v.state, v.label
+from refold.versions v
+where v.id = $1 or v.id = $2
+order by v.id
+for update

@@ -1,0 +1,212 @@
+//! Pooled sessions for short transactions of the registry.
+//!
+//! A transaction wants a connection of its own, so it comes from a pool; point
+//! reads do not (see `read_model`). A session that is given back inside a
+//! transaction, because its future was dropped or its deadline passed, is thrown
+//! away: the server rolls back when the socket closes.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bb8::ManageConnection;
+use bb8::Pool;
+use bb8::PooledConnection;
+use bb8::RunError;
+use refold_ports::registry::RegistryError;
+use refold_ports::sink::StoreError;
+use tokio_postgres::Row;
+use tokio_postgres::row::RowIndex;
+use tokio_postgres::types::FromSql;
+use tokio_postgres::types::ToSql;
+
+use crate::session::Session;
+use crate::session::SessionOptions;
+
+/// Connections of the registry. Promotions, barriers and listings are few.
+const POOL_SIZE: u32 = 8;
+
+/// How long a caller waits for a connection.
+const CHECK_OUT: Duration = Duration::from_secs(3);
+
+/// Opens and checks the pool's sessions.
+#[derive(Debug, Clone)]
+pub(crate) struct SessionManager {
+    options: Arc<SessionOptions>,
+}
+
+/// A session of the pool.
+#[derive(Debug)]
+pub(crate) struct PooledSession {
+    session: Session,
+    /// Set before `begin` and cleared after a known end.
+    in_transaction: bool,
+}
+
+impl ManageConnection for SessionManager {
+    type Connection = PooledSession;
+    type Error = StoreError;
+
+    async fn connect(&self) -> Result<PooledSession, StoreError> {
+        let session = Session::open(&self.options, "refold registry").await?;
+        Ok(PooledSession {
+            session,
+            in_transaction: false,
+        })
+    }
+
+    async fn is_valid(&self, connection: &mut PooledSession) -> Result<(), StoreError> {
+        connection.session.batch("check the connection", "").await
+    }
+
+    fn has_broken(&self, connection: &mut PooledSession) -> bool {
+        connection.in_transaction || connection.session.client().is_closed()
+    }
+}
+
+/// The registry's connections.
+#[derive(Debug, Clone)]
+pub(crate) struct Sessions {
+    pool: Pool<SessionManager>,
+}
+
+impl Sessions {
+    /// A pool that connects on demand.
+    pub(crate) fn new(options: &SessionOptions) -> Self {
+        let mut options = options.clone();
+        // What the registry answers has to outlive a crash of the server.
+        options.synchronous_commit = true;
+        let manager = SessionManager {
+            options: Arc::new(options),
+        };
+        let pool = Pool::builder()
+            .max_size(POOL_SIZE)
+            .connection_timeout(CHECK_OUT)
+            .retry_connection(false)
+            .build_unchecked(manager);
+        Self { pool }
+    }
+
+    async fn check_out(&self) -> Result<PooledConnection<'_, SessionManager>, RegistryError> {
+        self.pool.get().await.map_err(|error| match error {
+            RunError::User(error) => registry_error(error),
+            RunError::TimedOut => {
+                RegistryError::Unreachable(format!("no connection within {CHECK_OUT:?}"))
+            }
+        })
+    }
+
+    /// Runs one reading statement outside a transaction.
+    pub(crate) async fn query(
+        &self,
+        what: &str,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, RegistryError> {
+        let connection = self.check_out().await?;
+        let session = &connection.session;
+        let rows = session.client().query(sql, parameters);
+        session.within(what, rows).await.map_err(registry_error)
+    }
+
+    /// Begins a writing transaction with the isolation and time-outs in `settings`
+    /// (statements, `set local ..`).
+    pub(crate) async fn begin(&self, settings: &str) -> Result<Transaction<'_>, RegistryError> {
+        let mut connection = self.check_out().await?;
+        connection.in_transaction = true;
+        let transaction = Transaction { connection };
+        let begin = format!("begin; {settings}");
+        transaction
+            .session()
+            .batch("begin", &begin)
+            .await
+            .map_err(registry_error)?;
+        Ok(transaction)
+    }
+}
+
+/// One open transaction. Dropping it closes its connection, which rolls it back.
+#[derive(Debug)]
+pub(crate) struct Transaction<'a> {
+    connection: PooledConnection<'a, SessionManager>,
+}
+
+impl Transaction<'_> {
+    fn session(&self) -> &Session {
+        &self.connection.session
+    }
+
+    /// Runs a statement and returns its rows.
+    pub(crate) async fn query(
+        &self,
+        what: &str,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, RegistryError> {
+        let rows = self.session().client().query(sql, parameters);
+        let rows = self.session().within(what, rows).await;
+        rows.map_err(registry_error)
+    }
+
+    /// Runs a statement that answers at most one row.
+    pub(crate) async fn first(
+        &self,
+        what: &str,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Option<Row>, RegistryError> {
+        Ok(self.query(what, sql, parameters).await?.into_iter().next())
+    }
+
+    /// Runs a statement that answers one row.
+    pub(crate) async fn one(
+        &self,
+        what: &str,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Row, RegistryError> {
+        let row = self.first(what, sql, parameters).await?;
+        row.ok_or_else(|| RegistryError::Failed(format!("{what}: no row came back")))
+    }
+
+    /// Commits, and returns `Ok` only when the transaction is known to be in.
+    pub(crate) async fn commit(mut self) -> Result<(), RegistryError> {
+        let xid = "select pg_current_xact_id()::text";
+        let xid: String = field(&self.one("read the transaction's id", xid, &[]).await?, 0)?;
+        let outcome = self.session().commit(&xid).await;
+        outcome.map_err(registry_error)?;
+        self.connection.in_transaction = false;
+        Ok(())
+    }
+
+    /// Gives everything up.
+    pub(crate) async fn rollback(mut self) -> Result<(), RegistryError> {
+        let outcome = self.session().rollback().await;
+        outcome.map_err(registry_error)?;
+        self.connection.in_transaction = false;
+        Ok(())
+    }
+}
+
+/// A column of a row, by position or name.
+pub(crate) fn field<'a, T: FromSql<'a>>(
+    row: &'a Row,
+    column: impl RowIndex + Display,
+) -> Result<T, RegistryError> {
+    row.try_get(column)
+        .map_err(|e| RegistryError::Failed(format!("read an answer: {e}")))
+}
+
+/// What a store error means to a caller of the registry.
+pub(crate) fn registry_error(error: StoreError) -> RegistryError {
+    let sentence = error.to_string();
+    match error {
+        // A lock that somebody else holds, a disconnect, a full disk: it passes.
+        StoreError::Retry(_) | StoreError::Disconnected(_) | StoreError::DiskFull(_) => {
+            RegistryError::Unreachable(sentence)
+        }
+        StoreError::Fenced(_) | StoreError::CutAt { .. } | StoreError::Refused(_) => {
+            RegistryError::Failed(sentence)
+        }
+    }
+}
