@@ -6,6 +6,8 @@
 
 mod partition;
 mod reader;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
