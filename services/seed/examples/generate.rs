@@ -6,9 +6,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use refold_seed::describe::describe;
 use refold_seed::oracle::Oracle;
-use refold_seed::{Encoder, PartitionStream, SeedParams};
+use refold_seed::{Encoder, PartitionStream, SeedParams, describe};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut params = SeedParams::default();

@@ -248,11 +248,12 @@ impl Account {
     }
 }
 
-/// 1.00 to 8,190.00: every doubling is equally likely.
+/// 1.00 to 7,936.00: every doubling is equally likely, in 16 steps of a
+/// sixteenth each.
 fn amount(random: u64) -> u32 {
     let doublings = (random >> 8) % 13;
-    let within = 256 + (random & 255);
-    ((within * 100) << doublings >> 8) as u32
+    let within = 16 + (random & 15);
+    ((within * 100) << doublings >> 4) as u32
 }
 
 #[cfg(test)]

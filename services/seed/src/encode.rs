@@ -124,14 +124,15 @@ impl BodyWriter<'_> {
         (1970 + months / 12, (months % 12) as usize)
     }
 
-    /// The paper that comes with the event: numbered by its place in the log.
-    fn number(&self) -> u64 {
-        self.event.offset % 100_000_000
+    /// The clearing batch that the event went through: 256 neighbours in the
+    /// log share one.
+    fn batch(&self) -> u64 {
+        (self.event.offset >> 8) % 100_000_000
     }
 
     fn opened(&mut self, after: After, overdraft_limit_cents: i64) -> &'static str {
         let (year, month) = self.date();
-        let number = self.number();
+        let batch = self.batch();
         let Scratch {
             name,
             reference,
@@ -140,7 +141,7 @@ impl BodyWriter<'_> {
         } = &mut *self.scratch;
         let pick = &mut self.pick;
         pick.person(name);
-        text::reference("APP", year, number, reference);
+        text::reference("APP", year, batch, reference);
         text::note(pick.one_of(&text::CASE_NOTES), month, year, note);
         let opened = Opened {
             after,
@@ -158,7 +159,7 @@ impl BodyWriter<'_> {
 
     fn deposited(&mut self, after: After, cents: i64) -> &'static str {
         let (year, month) = self.date();
-        let number = self.number();
+        let batch = self.batch();
         let Scratch {
             name,
             iban,
@@ -168,7 +169,7 @@ impl BodyWriter<'_> {
         } = &mut *self.scratch;
         let pick = &mut self.pick;
         pick.company(name, iban);
-        text::reference("CRED", year, number, reference);
+        text::reference("CRED", year, batch, reference);
         let template = pick.template(&text::DEPOSITS);
         text::note(template.phrase, month, year, note);
         let deposited = Deposited {
@@ -186,7 +187,7 @@ impl BodyWriter<'_> {
 
     fn withdrawn(&mut self, after: After, cents: i64) -> &'static str {
         let (year, month) = self.date();
-        let number = self.number();
+        let batch = self.batch();
         let Scratch {
             name,
             case,
@@ -196,7 +197,7 @@ impl BodyWriter<'_> {
         } = &mut *self.scratch;
         let pick = &mut self.pick;
         pick.shop(name, case);
-        text::reference("DEBT", year, number, reference);
+        text::reference("DEBT", year, batch, reference);
         let template = pick.template(&text::WITHDRAWALS);
         text::note(template.phrase, month, year, note);
         let withdrawn = Withdrawn {
@@ -300,10 +301,10 @@ impl BodyWriter<'_> {
 
     fn case_texts(&mut self) {
         let (year, month) = self.date();
-        let number = self.number();
+        let batch = self.batch();
         let phrase = self.pick.one_of(&text::CASE_NOTES);
-        text::reference("REV", year, number, &mut self.scratch.reference);
-        text::reference("CASE", year, number / 10, &mut self.scratch.case);
+        text::reference("REV", year, batch, &mut self.scratch.reference);
+        text::reference("CASE", year, batch / 10, &mut self.scratch.case);
         text::note(phrase, month, year, &mut self.scratch.note);
     }
 }

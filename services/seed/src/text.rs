@@ -29,7 +29,8 @@ impl Pick {
     /// the first eighth.
     fn skewed(&mut self, len: usize) -> usize {
         let random = self.number(1 << 21);
-        ((random * random * random >> 42) * len as u64 >> 21) as usize
+        let cubed = (random * random * random) >> 42;
+        ((cubed * len as u64) >> 21) as usize
     }
 
     pub(crate) fn one_of(&mut self, list: &[&'static str]) -> &'static str {
@@ -51,11 +52,11 @@ impl Pick {
 
     /// A shop with its card terminal.
     pub(crate) fn shop(&mut self, name: &mut String, terminal: &mut String) {
-        let shop = self.skewed(SHOPS.len() * CITIES.len());
+        let shop = self.skewed(SHOPS.len() * BRANCHES);
         name.clear();
-        name.push_str(SHOPS[shop / CITIES.len()]);
+        name.push_str(SHOPS[shop / BRANCHES]);
         name.push_str(" Filiale ");
-        name.push_str(CITIES[shop % CITIES.len()]);
+        name.push_str(CITIES[shop % BRANCHES]);
         terminal.clear();
         let _ = write!(terminal, "TERM-{:05}-{:02}", 10_000 + shop * 37, shop % 7);
     }
@@ -74,10 +75,10 @@ impl Pick {
     }
 }
 
-/// A numbered paper: `PREFIX-2024-00012345`. Numbers are given out in order.
-pub(crate) fn reference(prefix: &str, year: i64, number: u64, text: &mut String) {
+/// A paper named after its clearing batch: `PREFIX-2024-00012345`.
+pub(crate) fn reference(prefix: &str, year: i64, batch: u64, text: &mut String) {
     text.clear();
-    let _ = write!(text, "{prefix}-{year}-{number:08}");
+    let _ = write!(text, "{prefix}-{year}-{batch:08}");
 }
 
 /// A phrase and the month of the event.
@@ -321,16 +322,9 @@ const STEMS: [&str; 24] = [
     "Kranich",
     "Silberbach",
 ];
-const TRADES: [&str; 8] = [
-    "Logistik GmbH",
-    "Immobilien AG",
-    "Energie GmbH",
-    "Versicherung AG",
-    "Handels KG",
-    "Software GmbH",
-    "Maschinenbau AG",
-    "Medien GmbH",
-];
+const TRADES: [&str; 3] = ["Logistik GmbH", "Versicherung AG", "Handels KG"];
+/// Branches of every shop: in the first cities of the list.
+const BRANCHES: usize = 3;
 const SHOPS: [&str; 20] = [
     "Frischmarkt",
     "Backhaus Krume",
