@@ -1,0 +1,465 @@
+//! The flags of every command.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+use clap::ValueEnum;
+
+use super::Count;
+use super::Share;
+
+/// Rebuild a Postgres read model from a Kafka log while the old one serves,
+/// prove the new one right at an exact offset per partition, and switch.
+#[derive(Debug, Parser)]
+#[command(name = "refold", version, propagate_version = false)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the projectors of one version until they are told to stop.
+    Projector(ProjectorArgs),
+    /// Serve reads, the registry and promotions over HTTP.
+    Api(ApiArgs),
+    /// Promote a version: ask a running api for the gated switch.
+    #[command(visible_alias = "promote")]
+    Cutover(CutoverArgs),
+    /// Write a deterministic log of accounts events, or look at one.
+    Seed(SeedArgs),
+    /// Prove a version equal to another one, or to the known final state, at one offset per partition.
+    Verify(VerifyArgs),
+    /// Show the versions and their partitions' marks.
+    List(ListArgs),
+    /// Read at a fixed rate and report latencies and failed reads.
+    Load(LoadArgs),
+    /// Measure a replay of a topic into a new version.
+    Bench(BenchArgs),
+    /// The whole way on this machine: seed, live, rebuild, catch up, verify, promote under read load.
+    Demo(DemoArgs),
+}
+
+/// The database.
+#[derive(Debug, Clone, Args)]
+pub struct StoreArgs {
+    /// Postgres address as a URL or key=value list, without a password.
+    #[arg(long, env = "REFOLD_POSTGRES")]
+    pub postgres: String,
+    /// File that holds the password.
+    #[arg(long, env = "REFOLD_POSTGRES_PASSWORD_FILE")]
+    pub postgres_password_file: Option<PathBuf>,
+}
+
+/// The log.
+#[derive(Debug, Clone, Args)]
+pub struct LogArgs {
+    /// Kafka brokers, host:port, separated by commas.
+    #[arg(long, env = "REFOLD_BROKERS")]
+    pub brokers: String,
+    /// The topic that holds the events.
+    #[arg(long, env = "REFOLD_TOPIC", default_value = "accounts-events")]
+    pub topic: String,
+    /// Wire form of the topic's events.
+    #[arg(long, env = "REFOLD_FORMAT", value_enum, default_value_t = Format::Proto)]
+    pub format: Format,
+}
+
+/// A topic's wire form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Protocol buffers.
+    Proto,
+    /// JSON.
+    Json,
+}
+
+/// The word of a wire form on the command line.
+pub const fn word(format: Format) -> &'static str {
+    match format {
+        Format::Proto => "proto",
+        Format::Json => "json",
+    }
+}
+
+/// What a projector process is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Keep a version at the tail of the log; activate it when it is the first of its name.
+    Live,
+    /// Rebuild a version beside the one that serves.
+    Replay,
+}
+
+/// `projector`
+#[derive(Debug, Args)]
+pub struct ProjectorArgs {
+    /// live or replay.
+    #[arg(long, env = "REFOLD_MODE", value_enum)]
+    pub mode: Mode,
+    /// The version, such as accounts_v4.
+    #[arg(long = "version", id = "projection_version", env = "REFOLD_VERSION")]
+    pub version: String,
+    /// Read from this offset of every partition again. What is in the table already is not applied
+    /// twice; an offset above the durable mark is refused.
+    #[arg(long, allow_negative_numbers = true)]
+    pub from_offset: Option<i64>,
+    /// Events per transaction in catch-up and live.
+    #[arg(long, default_value = "10000")]
+    pub batch: Count,
+    /// Events per second over all partitions of this process; 0 is as fast as it goes.
+    #[arg(long, default_value = "0")]
+    pub rate_limit: Count,
+    /// Replay only: go on at the tail after history instead of ending.
+    #[arg(long)]
+    pub catch_up: bool,
+    /// Only these partitions, such as 0-7. Default: all.
+    #[arg(long)]
+    pub partitions: Option<Share>,
+    /// Memory for folding, over all partitions of this process.
+    #[arg(long, default_value = "4GiB")]
+    pub memory: Count,
+    /// Partitions folded at once in bulk. Default: one more than the machine has cores.
+    #[arg(long)]
+    pub workers: Option<usize>,
+    /// Where metrics and health are served.
+    #[arg(long, env = "REFOLD_METRICS_LISTEN", default_value = "127.0.0.1:0")]
+    pub metrics_listen: SocketAddr,
+    /// The log.
+    #[command(flatten)]
+    pub log: LogArgs,
+    /// The database.
+    #[command(flatten)]
+    pub store: StoreArgs,
+}
+
+/// `api`
+#[derive(Debug, Args)]
+pub struct ApiArgs {
+    /// Address to listen on.
+    #[arg(long, env = "REFOLD_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// The projection that /aggregate/{id} answers from when the request names none.
+    #[arg(long, default_value = "accounts")]
+    pub projection: String,
+    /// How long a promotion may wait for its barrier.
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub cutover_deadline: Duration,
+    /// Largest distance in events that the candidate may be behind the serving version.
+    #[arg(long, default_value = "10000")]
+    pub allowed_lag: Count,
+    /// The database.
+    #[command(flatten)]
+    pub store: StoreArgs,
+}
+
+/// `cutover`
+#[derive(Debug, Args)]
+pub struct CutoverArgs {
+    /// The version to promote, such as accounts_v4.
+    #[arg(long = "version", id = "projection_version")]
+    pub version: String,
+    /// The api.
+    #[arg(long, env = "REFOLD_API", default_value = "http://127.0.0.1:8080")]
+    pub api: String,
+    /// Judge every gate and change nothing; exit 2 when the promotion would go through.
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// Refuse unless the registry is at this generation.
+    #[arg(long)]
+    pub if_generation: Option<i64>,
+    /// One JSON object on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The parameters of a deterministic log.
+#[derive(Debug, Clone, Args)]
+pub struct StreamArgs {
+    /// Events in the log.
+    #[arg(long, default_value = "2e6")]
+    pub events: Count,
+    /// Aggregates; each gets one creation event, the rest of the events are Zipf.
+    #[arg(long, default_value = "2e5")]
+    pub aggregates: Count,
+    /// Partitions of the topic.
+    #[arg(long, default_value_t = 16)]
+    pub partitions: i32,
+    /// Zipf exponent of the aggregates' popularity.
+    #[arg(long, default_value_t = 1.1)]
+    pub zipf: f64,
+    /// The number that decides every event.
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+}
+
+/// `seed`
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct SeedArgs {
+    /// Something other than writing the log.
+    #[command(subcommand)]
+    pub action: Option<SeedAction>,
+    /// Writing the log.
+    #[command(flatten)]
+    pub write: Option<SeedWriteArgs>,
+}
+
+/// Writing the log.
+#[derive(Debug, Clone, Args)]
+pub struct SeedWriteArgs {
+    /// The stream.
+    #[command(flatten)]
+    pub stream: StreamArgs,
+    /// Compression of the log.
+    #[arg(long, default_value = "lz4")]
+    pub codec: String,
+    /// Events per second; 0 is as fast as it goes.
+    #[arg(long, default_value = "0")]
+    pub rate: Count,
+    /// Copies of each partition, when the topic is created.
+    #[arg(long, default_value_t = 1)]
+    pub replication: i32,
+    /// The log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// The other things `seed` does.
+#[derive(Debug, Subcommand)]
+pub enum SeedAction {
+    /// Show the profile of a log: skew, hot keys, bytes per event.
+    Describe {
+        /// The stream.
+        #[command(flatten)]
+        stream: StreamArgs,
+        /// One JSON object on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Answer the row that an aggregate must have, or write all of them, for v3's and v4's rules.
+    Expected {
+        /// The stream.
+        #[command(flatten)]
+        stream: StreamArgs,
+        /// Only this aggregate.
+        #[arg(long)]
+        id: Option<i64>,
+        /// After this many of its events. Default: at the end of the log.
+        #[arg(long)]
+        at: Option<u64>,
+    },
+    /// Go on with the same stream at a fixed rate until stopped.
+    Tail {
+        /// The stream.
+        #[command(flatten)]
+        stream: StreamArgs,
+        /// Events per second over all partitions.
+        #[arg(long, default_value = "20k")]
+        rate: Count,
+        /// Stop after this long. Default: when told to.
+        #[arg(long, value_parser = duration)]
+        duration: Option<Duration>,
+        /// Compression of the log.
+        #[arg(long, default_value = "lz4")]
+        codec: String,
+        /// Print the ids that were just written, a line each, at most 100 a second.
+        #[arg(long)]
+        print_ids: bool,
+        /// The log.
+        #[command(flatten)]
+        log: LogArgs,
+    },
+}
+
+/// `verify`
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The version to verify.
+    #[arg(long = "version", id = "projection_version")]
+    pub version: String,
+    /// Another version of the same projection, or `expected` for the known final state of a seeded log.
+    #[arg(long)]
+    pub against: String,
+    /// One JSON object on stdout.
+    #[arg(long)]
+    pub json: bool,
+    /// The stream that the log was seeded with (for `expected`, and to know how many keys must differ).
+    #[command(flatten)]
+    pub stream: StreamArgs,
+    /// The database.
+    #[command(flatten)]
+    pub store: StoreArgs,
+}
+
+/// `list`
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// One JSON object on stdout.
+    #[arg(long)]
+    pub json: bool,
+    /// The database.
+    #[command(flatten)]
+    pub store: StoreArgs,
+}
+
+/// `load`
+#[derive(Debug, Args)]
+pub struct LoadArgs {
+    /// The api.
+    #[arg(long, env = "REFOLD_API", default_value = "http://127.0.0.1:8080")]
+    pub api: String,
+    /// Reads per second, started on schedule whatever the answers do (open loop).
+    #[arg(long, default_value = "1000")]
+    pub rate: Count,
+    /// How long.
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    pub duration: Duration,
+    /// Ids are drawn from 1 to this number, and a tenth of the reads above it, where nothing exists.
+    #[arg(long, default_value = "2e5")]
+    pub aggregates: Count,
+    /// One JSON object on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `bench`
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// What to measure.
+    #[command(subcommand)]
+    pub what: Bench,
+}
+
+/// The benchmarks.
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Seed a private topic on a private stack (or use the given one) and replay it from offset 0.
+    Replay(BenchReplayArgs),
+}
+
+/// `bench replay`
+#[derive(Debug, Args)]
+pub struct BenchReplayArgs {
+    /// The stream.
+    #[command(flatten)]
+    pub stream: StreamArgs,
+    /// Compression of the log.
+    #[arg(long, default_value = "lz4")]
+    pub codec: String,
+    /// Partitions folded at once. Default: one more than the machine has cores.
+    #[arg(long)]
+    pub workers: Option<usize>,
+    /// Memory for folding.
+    #[arg(long, default_value = "4GiB")]
+    pub memory: Count,
+    /// The version to rebuild.
+    #[arg(long = "version", id = "projection_version", default_value = "accounts_v4")]
+    pub version: String,
+    /// One JSON object as the last line on stdout.
+    #[arg(long)]
+    pub json: bool,
+    /// Directory of the private stack.
+    #[arg(long, env = "REFOLD_STACK_DIR")]
+    pub stack_dir: Option<PathBuf>,
+    /// The brokers to use instead of a private stack.
+    #[arg(long, env = "REFOLD_BROKERS", requires = "postgres")]
+    pub brokers: Option<String>,
+    /// The database to use instead of a private stack.
+    #[arg(long, env = "REFOLD_POSTGRES", requires = "brokers")]
+    pub postgres: Option<String>,
+    /// The topic; it is seeded when it does not exist.
+    #[arg(long)]
+    pub topic: Option<String>,
+    /// Wire form.
+    #[arg(long, value_enum, default_value_t = Format::Proto)]
+    pub format: Format,
+    /// How often; the figures are of the last run, the rates of all are printed.
+    #[arg(long, default_value_t = 1)]
+    pub runs: usize,
+}
+
+/// `demo`
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// The stream.
+    #[command(flatten)]
+    pub stream: StreamArgs,
+    /// Compression of the log.
+    #[arg(long, default_value = "lz4")]
+    pub codec: String,
+    /// Wire form of the log.
+    #[arg(long, value_enum, default_value_t = Format::Proto)]
+    pub format: Format,
+    /// Events per second that keep coming while the new version is built.
+    #[arg(long, default_value = "5000")]
+    pub tail_rate: Count,
+    /// Reads per second over the whole demo, open loop.
+    #[arg(long, default_value = "2000")]
+    pub read_rate: Count,
+    /// Reads in all, at least; the load goes on until they are done.
+    #[arg(long, default_value = "100000")]
+    pub reads: Count,
+    /// SIGKILLs of the rebuilding projector on the way.
+    #[arg(long, default_value_t = 1)]
+    pub kills: u32,
+    /// Replay's rate limit in events per second; 0 is as fast as it goes.
+    #[arg(long, default_value = "0")]
+    pub rate_limit: Count,
+    /// Directory of the private stack; it is made and removed by the demo.
+    #[arg(long, env = "REFOLD_STACK_DIR")]
+    pub stack_dir: Option<PathBuf>,
+    /// One JSON object as the last line on stdout.
+    #[arg(long)]
+    pub json: bool,
+    /// The brokers to use instead of a private stack.
+    #[arg(long, env = "REFOLD_BROKERS", requires = "postgres")]
+    pub brokers: Option<String>,
+    /// The database to use instead of a private stack.
+    #[arg(long, env = "REFOLD_POSTGRES", requires = "brokers")]
+    pub postgres: Option<String>,
+}
+
+/// Reads `500ms`, `30s`, `10m` or `2h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let error = || format!("{text:?} is not a duration such as 500ms, 30s, 10m or 2h");
+    let split = text
+        .find(|c: char| c.is_ascii_alphabetic())
+        .ok_or_else(error)?;
+    let (number, unit) = text.split_at(split);
+    let number: f64 = number.parse().map_err(|_| error())?;
+    let seconds = match unit {
+        "ms" => number / 1_000.0,
+        "s" => number,
+        "m" => number * 60.0,
+        "h" => number * 3_600.0,
+        _ => return Err(error()),
+    };
+    Duration::try_from_secs_f64(seconds).map_err(|_| error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_with_their_unit() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
+        for text in ["10", "s", "-1s", "1d"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_definition_of_the_commands_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

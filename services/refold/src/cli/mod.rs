@@ -1,0 +1,14 @@
+//! The command line: flags as the source document spells them, exit codes, and
+//! the words in which failures are told.
+
+mod args;
+mod count;
+mod exit;
+mod normalise;
+
+pub use args::*;
+pub use count::Count;
+pub use count::Share;
+pub use exit::Failure;
+pub use exit::Kind;
+pub use normalise::normalise;

@@ -1,0 +1,98 @@
+//! `api`: reads, the registry and promotions over HTTP.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use refold_api::ApiDeps;
+use refold_api::ApiOptions;
+use refold_api::cutover::CutoverOptions;
+use refold_api::cutover::Promoter;
+use refold_domain::spec::ProjectionSpec;
+use refold_ports::registry::Promotion;
+use refold_ports::registry::RegistryError;
+use refold_store_postgres::PgReadModel;
+use refold_system::barrier::BarrierRef;
+use refold_system::barrier::PromotionOrder;
+use refold_telemetry::Telemetry;
+use tokio::net::TcpListener;
+
+use crate::cli::ApiArgs;
+use crate::cli::Failure;
+use crate::connect;
+use crate::run::Projections;
+
+pub(crate) async fn run(args: ApiArgs, projections: &Projections) -> Result<ExitCode, Failure> {
+    let specs = specs(&args.projection, projections)?;
+    let session = connect::session(&args.store)?;
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .map_err(|error| Failure::usage(format!("-listen {}: {error}", args.listen)))?;
+    let labels = connect::labels("api");
+    let telemetry =
+        Telemetry::new(&labels).map_err(|error| Failure::error("set the metrics up", error))?;
+    let registry = connect::as_registry(&connect::registry(&session).await?);
+    let reads = PgReadModel::connect(&session, &specs).await?;
+    let owned = specs.iter().map(|spec| ProjectionSpec::clone(spec)).collect();
+    let barrier = BarrierRef::spawn(Arc::clone(&registry), owned)
+        .await
+        .map_err(|error| Failure::error("start the barrier", error))?;
+    tracing::info!(address = %args.listen, "api");
+    let deps = ApiDeps {
+        registry,
+        reads: Arc::new(reads),
+        promoter: Arc::new(BarrierPromoter(barrier)),
+        specs,
+        telemetry: Arc::new(telemetry),
+        labels,
+    };
+    let options = ApiOptions {
+        cutover: CutoverOptions {
+            allowed_lag: args.allowed_lag.0,
+            barrier_deadline: args.cutover_deadline,
+            ..CutoverOptions::default()
+        },
+        ..ApiOptions::default()
+    };
+    refold_api::serve(listener, deps, options, connect::shutdown())
+        .await
+        .map_err(|error| Failure::error("serve the api", error))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The specs that the api answers for, those of the default projection first.
+fn specs(
+    default: &str,
+    projections: &Projections,
+) -> Result<Vec<Arc<ProjectionSpec>>, Failure> {
+    let all = projections.iter().map(|p| Arc::new(p.spec().clone()));
+    let (mut first, others): (Vec<_>, Vec<_>) = all.partition(|spec| spec.name == default);
+    if first.is_empty() {
+        return Err(Failure::usage(format!(
+            "projection {default} is not in this binary; correct -projection"
+        )));
+    }
+    first.extend(others);
+    Ok(first)
+}
+
+/// Promotions go through the barrier actor, which takes them one at a time per projection.
+struct BarrierPromoter(BarrierRef);
+
+#[async_trait]
+impl Promoter for BarrierPromoter {
+    async fn promote(
+        &self,
+        label: &str,
+        options: &CutoverOptions,
+    ) -> Result<Promotion, RegistryError> {
+        let order = PromotionOrder {
+            if_generation: options.if_generation,
+            allowed_lag: options.allowed_lag,
+            dry_run: options.dry_run,
+            deadline: options.barrier_deadline,
+            ..PromotionOrder::of(label, &options.actor)
+        };
+        self.0.promote(order).await
+    }
+}

@@ -1,0 +1,83 @@
+//! `cutover`: asks the api for the gated switch.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use hyper::Method;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::cli::Count;
+use crate::cli::CutoverArgs;
+use crate::cli::Failure;
+use crate::cli::Kind;
+use crate::http;
+use crate::http::Answer;
+
+/// Longer than the api's own deadline for a barrier.
+const DEADLINE: Duration = Duration::from_secs(90);
+
+pub(crate) async fn run(args: CutoverArgs) -> Result<ExitCode, Failure> {
+    let answer = ask(&args.api, &args.version, args.dry_run, args.if_generation).await?;
+    if args.json {
+        println!("{}", answer.body);
+    }
+    if answer.status == 200 {
+        if !args.json {
+            print!("{}", tell(&args.version, args.dry_run, &answer.body));
+        }
+        let pending = args.dry_run && answer.body["changed"] != json!(false);
+        let code = if pending { Kind::Differences.code() } else { 0 };
+        return Ok(ExitCode::from(code));
+    }
+    let kind = match answer.status {
+        409 | 412 => Kind::Refused,
+        503 => Kind::Unreachable,
+        _ => Kind::Error,
+    };
+    Err(Failure::new(kind, format!("refused: {}", answer.problem())))
+}
+
+/// Asks the api to promote `version`.
+pub(crate) async fn ask(
+    api: &str,
+    version: &str,
+    dry_run: bool,
+    if_generation: Option<i64>,
+) -> Result<Answer, Failure> {
+    let headers: Vec<_> = if_generation
+        .map(|generation| ("if-match", format!("\"gen-{generation}\"")))
+        .into_iter()
+        .collect();
+    let body = json!({ "version": version, "dry_run": dry_run });
+    let uri = format!("{}/cutover", api.trim_end_matches('/'));
+    http::send(Method::POST, &uri, &headers, Some(body), DEADLINE).await
+}
+
+fn tell(version: &str, dry_run: bool, body: &Value) -> String {
+    let mut out = String::new();
+    for gate in body["gates"].as_array().into_iter().flatten() {
+        let verdict = if gate["ok"] == json!(true) { "ok" } else { "NO" };
+        let (name, detail) = (text(&gate["gate"]), text(&gate["detail"]));
+        out.push_str(&format!("  gate {name:<10} {verdict}  {detail}\n"));
+    }
+    let generation = &body["generation"];
+    if body["changed"] == json!(false) && !dry_run {
+        out.push_str(&format!("{version} is active already, generation {generation}\n"));
+    } else if dry_run {
+        out.push_str(&format!(
+            "No changes made. Next: refold cutover -version {version}\n"
+        ));
+    } else {
+        let sum = body["offset_sum"].as_u64().unwrap_or_default();
+        out.push_str(&format!(
+            "promoted {version}, generation {generation}, switch offsets sum {}\n",
+            Count(sum)
+        ));
+    }
+    out
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}

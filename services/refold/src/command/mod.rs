@@ -1,0 +1,11 @@
+//! One module a command.
+
+pub(crate) mod api;
+pub(crate) mod bench;
+pub(crate) mod cutover;
+pub(crate) mod demo;
+pub(crate) mod list;
+pub(crate) mod load;
+pub(crate) mod projector;
+pub(crate) mod seed;
+pub(crate) mod verify;

@@ -1,0 +1,146 @@
+//! `projector`: the projectors of one version, until they finish or are told to stop.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use refold_domain::decode::WireFormat;
+use refold_domain::fold::AnyProjection;
+use refold_domain::fold::FoldOptions;
+use refold_domain::observe::Board;
+use refold_domain::position::Offset;
+use refold_domain::position::Partition;
+use refold_store_postgres::PostgresSink;
+use refold_system::Outcome;
+use refold_system::PartitionSelection;
+use refold_system::Plugs;
+use refold_system::ProjectorOptions;
+use refold_telemetry::Telemetry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::cli::Failure;
+use crate::cli::Format;
+use crate::cli::Mode;
+use crate::cli::ProjectorArgs;
+use crate::connect;
+
+pub(crate) async fn run(
+    args: ProjectorArgs,
+    projection: Arc<dyn AnyProjection>,
+) -> Result<ExitCode, Failure> {
+    let options = options(&args)?;
+    let session = connect::session(&args.store)?;
+    let source = connect::log(&args.log)?;
+    let listener = TcpListener::bind(args.metrics_listen)
+        .await
+        .map_err(|error| Failure::usage(format!("-metrics-listen {}: {error}", args.metrics_listen)))?;
+    let telemetry = Telemetry::new(&connect::labels("projector"))
+        .map_err(|error| Failure::error("set the metrics up", error))?;
+    let telemetry = Arc::new(telemetry);
+    let board = Board::new();
+    telemetry.observe_board(&board);
+
+    let (stop, stopped) = watch::channel(false);
+    let health = serve_health(listener, Arc::clone(&telemetry), board.clone(), stopped.clone());
+    let registry = connect::registry(&session).await?;
+    let sink = Arc::new(PostgresSink::new(session));
+    let plugs = Plugs::new(
+        projection,
+        Arc::new(source),
+        sink,
+        connect::as_registry(&registry),
+    );
+    tokio::spawn(async move {
+        connect::shutdown().await;
+        stop.send_replace(true);
+    });
+    let outcome = refold_system::run_projector(plugs, board.clone(), options, stopped).await;
+    health.abort();
+    report(&args.version, &board);
+    match outcome {
+        Ok(Outcome::Finished | Outcome::Drained) => Ok(ExitCode::SUCCESS),
+        Err(failure) => Err(failure.into()),
+    }
+}
+
+fn options(args: &ProjectorArgs) -> Result<ProjectorOptions, Failure> {
+    let defaults = ProjectorOptions::default();
+    let partitions = match &args.partitions {
+        None => PartitionSelection::All,
+        Some(share) => PartitionSelection::Only(share.0.iter().copied().map(Partition).collect()),
+    };
+    let options = ProjectorOptions {
+        mode: match args.mode {
+            Mode::Live => refold_system::Mode::Live,
+            Mode::Replay => refold_system::Mode::Replay,
+        },
+        catch_up: args.catch_up,
+        from_offset: args.from_offset.map(Offset),
+        partitions,
+        batch: args.batch.0 as usize,
+        rate_limit: Some(args.rate_limit.0).filter(|rate| *rate > 0),
+        memory_bytes: args.memory.0 as usize,
+        workers: args.workers.unwrap_or(defaults.workers),
+        fold: fold_options(args.log.format),
+        ..defaults
+    };
+    options.validate().map_err(Failure::usage)?;
+    if args.catch_up && args.mode == Mode::Live {
+        return Err(Failure::usage(
+            "-catch-up belongs to -mode=replay: a live projector follows the log anyway",
+        ));
+    }
+    Ok(options)
+}
+
+/// How events of this wire form are folded.
+pub(crate) fn fold_options(format: Format) -> FoldOptions {
+    FoldOptions {
+        wire: match format {
+            Format::Proto => WireFormat::Proto,
+            Format::Json => WireFormat::Json,
+        },
+        complete_log: true,
+    }
+}
+
+fn serve_health(
+    listener: TcpListener,
+    telemetry: Arc<Telemetry>,
+    board: Board,
+    mut stopped: watch::Receiver<bool>,
+) -> tokio::task::JoinHandle<()> {
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "metrics and health");
+    }
+    tokio::spawn(async move {
+        let labels = connect::labels("projector");
+        let shutdown = async move {
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        if let Err(error) =
+            refold_api::serve_health(listener, telemetry, labels, board, shutdown).await
+        {
+            tracing::warn!(%error, "metrics and health are no longer served");
+        }
+    })
+}
+
+/// What this process did, for the log.
+fn report(version: &str, board: &Board) {
+    let all = board.all();
+    let sum = |count: fn(&refold_domain::observe::EventCounts) -> u64| {
+        all.iter().map(|(_, o)| count(&o.counts)).sum::<u64>()
+    };
+    tracing::info!(
+        version,
+        partitions = all.len(),
+        applied = sum(|c| c.applied),
+        duplicates = sum(|c| c.duplicates),
+        unhandled = sum(|c| c.unhandled),
+        gaps = sum(|c| c.gaps),
+        rows = sum(|c| c.rows),
+        commits = sum(|c| c.commits),
+        "projector ended"
+    );
+}

@@ -1,0 +1,122 @@
+//! The processes of a demo or a benchmark: this same binary, once per role.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Child;
+use tokio::process::Command;
+
+use crate::cli::Failure;
+
+/// A process of this binary. It is killed when the value is dropped.
+#[derive(Debug)]
+pub(crate) struct Role {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Role {
+    /// Starts `refold ARGS`, with its stderr appended to `LOGS/NAME.log` and
+    /// its stdout there too unless it is `piped`.
+    pub(crate) fn start(
+        name: &str,
+        logs: &Path,
+        args: &[String],
+        piped: bool,
+    ) -> Result<Self, Failure> {
+        let doing = format!("start {name}");
+        let wrong = |error: std::io::Error| Failure::error(&doing, error);
+        let log = logs.join(format!("{name}.log"));
+        let out = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .map_err(wrong)?;
+        let stdout = match piped {
+            true => Stdio::piped(),
+            false => Stdio::from(out.try_clone().map_err(wrong)?),
+        };
+        let child = Command::new(std::env::current_exe().map_err(wrong)?)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(Stdio::from(out))
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(wrong)?;
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            log,
+        })
+    }
+
+    /// The process's id while it runs.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Takes the piped stdout.
+    pub(crate) fn stdout(&mut self) -> Option<tokio::process::ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    /// Whether the process has ended by itself, as an error with its last words.
+    pub(crate) fn check(&mut self) -> Result<(), Failure> {
+        match self.child.try_wait() {
+            Ok(None) => Ok(()),
+            Ok(Some(status)) => Err(self.ended(&status.to_string())),
+            Err(error) => Err(Failure::error(&format!("look at {}", self.name), error)),
+        }
+    }
+
+    /// Waits for the process to finish its work.
+    pub(crate) async fn finish(&mut self, bound: Duration) -> Result<(), Failure> {
+        match tokio::time::timeout(bound, self.child.wait()).await {
+            Ok(Ok(status)) if status.success() => Ok(()),
+            Ok(Ok(status)) => Err(self.ended(&status.to_string())),
+            Ok(Err(error)) => Err(Failure::error(&format!("wait for {}", self.name), error)),
+            Err(_) => Err(self.ended(&format!("no end within {} s", bound.as_secs()))),
+        }
+    }
+
+    /// SIGKILL, at once.
+    pub(crate) async fn kill(&mut self) -> Result<(), Failure> {
+        let killed = self.child.kill().await;
+        killed.map_err(|error| Failure::error(&format!("kill {}", self.name), error))
+    }
+
+    /// SIGTERM, and the wait for the drain.
+    pub(crate) async fn stop(&mut self) -> Result<(), Failure> {
+        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok());
+        let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) else {
+            return Ok(());
+        };
+        let sent = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        sent.map_err(|error| Failure::error(&format!("stop {}", self.name), error))?;
+        self.finish(Duration::from_secs(20)).await
+    }
+
+    fn ended(&self, how: &str) -> Failure {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        let last = lines[lines.len().saturating_sub(6)..].join("\n  ");
+        let (name, path) = (&self.name, self.log.display());
+        Failure::error(
+            &format!("{name} ended ({how})"),
+            format!("its last words, from {path}:\n  {last}"),
+        )
+    }
+}
+
+/// An address on loopback whose port was free a moment ago.
+pub(crate) fn free_address() -> Result<String, Failure> {
+    let bound = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let address = bound.map_err(|error| Failure::error("find a free port", error))?;
+    Ok(address.to_string())
+}
