@@ -49,7 +49,7 @@ pub trait StagedTopic: Send + Sync {
     /// The topic's name.
     fn name(&self) -> String;
 
-    /// Appends records in this order, outside any transaction.
+    /// Appends records in this order, outside any transaction. Their times are above 0.
     async fn produce(&self, partition: Partition, records: Vec<NewRecord>);
 
     /// Appends records in this order inside a transaction that stays open.

@@ -33,7 +33,7 @@ use refold_source_kafka::KafkaSource;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until `condition` answers something.
-pub async fn eventually<T, F>(what: &str, mut condition: impl FnMut() -> F) -> T
+pub(crate) async fn eventually<T, F>(what: &str, mut condition: impl FnMut() -> F) -> T
 where
     F: Future<Output = Option<T>>,
 {
@@ -55,7 +55,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 
 /// A broker's clients for staging; they share nothing with the adapter.
 #[derive(Clone)]
-pub struct Broker {
+pub(crate) struct Broker {
     brokers: String,
     admin: Arc<AdminClient<DefaultClientContext>>,
     producer: FutureProducer,
@@ -64,7 +64,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    pub fn new(brokers: &str) -> Self {
+    pub(crate) fn new(brokers: &str) -> Self {
         let client = |settings: &[(&str, &str)]| {
             let mut config = ClientConfig::new();
             config.set("bootstrap.servers", brokers);
@@ -89,7 +89,7 @@ impl Broker {
     }
 
     /// Creates a topic and waits until every partition has a leader.
-    pub async fn create_topic(&self, name: &str, partitions: i32) {
+    pub(crate) async fn create_topic(&self, name: &str, partitions: i32) {
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
         let created = self.admin.create_topics([&topic], &options()).await;
         created.expect("the request is answered")[0]
@@ -106,7 +106,7 @@ impl Broker {
         .await;
     }
 
-    pub async fn delete_topic(&self, name: &str) {
+    pub(crate) async fn delete_topic(&self, name: &str) {
         let deleted = self.admin.delete_topics(&[name], &options()).await;
         deleted.expect("the request is answered")[0]
             .as_ref()
@@ -176,18 +176,18 @@ impl LogHarness for Broker {
 }
 
 /// The adapter under test.
-pub fn source(brokers: &str, topic: &str) -> KafkaSource {
+pub(crate) fn source(brokers: &str, topic: &str) -> KafkaSource {
     KafkaSource::new(KafkaConfig::new(brokers), topic).expect("a legal configuration")
 }
 
-pub struct Topic {
+pub(crate) struct Topic {
     broker: Broker,
     name: String,
     source: KafkaSource,
 }
 
 impl Topic {
-    pub fn new(broker: &Broker, name: &str) -> Self {
+    pub(crate) fn new(broker: &Broker, name: &str) -> Self {
         Self {
             broker: broker.clone(),
             name: name.to_owned(),

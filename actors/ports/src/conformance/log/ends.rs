@@ -12,6 +12,7 @@ use super::Stage;
 use super::cases;
 use super::reading::PATIENCE;
 use super::reading::ROOMY;
+use super::reading::assert_same;
 use super::reading::at;
 use super::reading::delivered;
 use super::reading::numbered;
@@ -45,7 +46,7 @@ async fn the_end_is_reported_again_after_new_records(stage: Stage) {
         topic.produce(P0, some.to_vec()).await;
         let mut got = reading.records(10).await;
         got.extend(reading.to_end(ROOMY).await);
-        assert_eq!(got, at(step as i64, some));
+        assert_same(&got, &at(step as i64, some));
     }
 }
 
@@ -64,7 +65,7 @@ async fn a_reader_at_the_end_gets_what_comes_later(stage: Stage) {
         got.extend(delivered(&reading.read(ROOMY, PATIENCE).await));
     }
     assert!(begun.elapsed() < PATIENCE);
-    assert_eq!(got, at(10, &records));
+    assert_same(&got, &at(10, &records));
     producing.await.expect("the records were produced");
 }
 
@@ -88,11 +89,11 @@ async fn both_ends_of_the_log_can_be_opened(stage: Stage) {
     topic.produce(P0, records.clone()).await;
     topic.delete_below(P0, Offset(8)).await;
     let got = stage.open(&topic, 8).await.to_end(ROOMY).await;
-    assert_eq!(got, at(8, &records[8..]));
+    assert_same(&got, &at(8, &records[8..]));
     let mut at_the_end = stage.open(&topic, 20).await;
     assert_eq!(at_the_end.to_end(ROOMY).await, []);
     topic.produce(P0, numbered(20, 1)).await;
-    assert_eq!(at_the_end.records(1).await, at(20, &numbered(20, 1)));
+    assert_same(&at_the_end.records(1).await, &at(20, &numbered(20, 1)));
 }
 
 async fn below_the_start_is_truncated(stage: Stage) {

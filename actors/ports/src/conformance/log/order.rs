@@ -9,6 +9,7 @@ use super::Stage;
 use super::cases;
 use super::reading::ROOMY;
 use super::reading::Reading;
+use super::reading::assert_same;
 use super::reading::at;
 use super::reading::delivered;
 use super::reading::numbered;
@@ -38,7 +39,7 @@ async fn every_record_comes_once_and_in_order_from_the_start(stage: Stage) {
     let records = numbered(0, 5_000);
     topic.produce(P0, records.clone()).await;
     let got = stage.open(&topic, 0).await.to_end(ROOMY).await;
-    assert_eq!(got, at(0, &records));
+    assert_same(&got, &at(0, &records));
 }
 
 async fn the_rest_comes_from_the_middle(stage: Stage) {
@@ -47,7 +48,7 @@ async fn the_rest_comes_from_the_middle(stage: Stage) {
     topic.produce(P0, records.clone()).await;
     for from in [1, 499, 999] {
         let got = stage.open(&topic, from).await.to_end(ROOMY).await;
-        assert_eq!(got, at(from, &records[from as usize..]));
+        assert_same(&got, &at(from, &records[from as usize..]));
     }
 }
 
@@ -63,7 +64,7 @@ async fn keys_values_and_timestamps_come_unchanged(stage: Stage) {
     ];
     topic.produce(P0, records.clone()).await;
     let got = stage.open(&topic, 0).await.to_end(ROOMY).await;
-    assert_eq!(got, at(0, &records));
+    assert_same(&got, &at(0, &records));
 }
 
 async fn a_chunk_holds_at_most_the_wanted_records(stage: Stage) {
@@ -77,7 +78,7 @@ async fn a_chunk_holds_at_most_the_wanted_records(stage: Stage) {
         };
         // `to_end` checks the bound of every chunk.
         let got = stage.open(&topic, 0).await.to_end(limit).await;
-        assert_eq!(got, at(0, &records));
+        assert_same(&got, &at(0, &records));
     }
 }
 
@@ -87,24 +88,24 @@ async fn a_chunk_holds_at_most_the_wanted_bytes_but_always_a_record(stage: Stage
     records.insert(20, NewRecord::new("big", "x".repeat(5_000)).at(9));
     topic.produce(P0, records.clone()).await;
     let mut reading = stage.open(&topic, 0).await;
-    assert_eq!(reading.to_end(SMALL).await, at(0, &records));
+    assert_same(&reading.to_end(SMALL).await, &at(0, &records));
 
     let nothing = ReadLimit {
         records: 10_000,
         bytes: 0,
     };
     let got = stage.open(&topic, 0).await.to_end(nothing).await;
-    assert_eq!(got, at(0, &records));
+    assert_same(&got, &at(0, &records));
 }
 
 async fn large_records_come_whole(stage: Stage) {
     let topic = stage.topic(1).await;
     let records: Vec<NewRecord> = (0..4u8)
-        .map(|n| NewRecord::new([n], vec![n; 900_000]).at(i64::from(n)))
+        .map(|n| NewRecord::new([n], vec![n; 900_000]).at(1 + i64::from(n)))
         .collect();
     topic.produce(P0, records.clone()).await;
     let mut reading = stage.open(&topic, 0).await;
-    assert_eq!(reading.to_end(SMALL).await, at(0, &records));
+    assert_same(&reading.to_end(SMALL).await, &at(0, &records));
 }
 
 async fn a_new_reader_goes_on_where_the_last_one_stood(stage: Stage) {
@@ -122,7 +123,7 @@ async fn a_new_reader_goes_on_where_the_last_one_stood(stage: Stage) {
         assert!(!chunk.is_empty(), "there is more to come");
         got.extend(delivered(&chunk));
     }
-    assert_eq!(got, at(0, &records));
+    assert_same(&got, &at(0, &records));
 }
 
 async fn two_readers_of_a_partition_do_not_disturb_each_other(stage: Stage) {
@@ -136,11 +137,11 @@ async fn two_readers_of_a_partition_do_not_disturb_each_other(stage: Stage) {
     let mut first = stage.open(&topic, 0).await;
     let chunk = first.read(limit, super::reading::PATIENCE).await;
     let mut second = stage.open(&topic, 5).await;
-    assert_eq!(second.to_end(ROOMY).await, at(5, &records[5..]));
+    assert_same(&second.to_end(ROOMY).await, &at(5, &records[5..]));
     drop(second);
     let mut got = delivered(&chunk);
     got.extend(first.to_end(ROOMY).await);
-    assert_eq!(got, at(0, &records));
+    assert_same(&got, &at(0, &records));
 }
 
 async fn a_reader_sees_its_own_partition_only(stage: Stage) {
@@ -157,7 +158,7 @@ async fn a_reader_sees_its_own_partition_only(stage: Stage) {
         readings.push(Reading::open(&topic, *partition, Offset(0), stage.mode).await);
     }
     for (reading, (_, records)) in readings.iter_mut().zip(&staged) {
-        assert_eq!(reading.to_end(ROOMY).await, at(0, records));
+        assert_same(&reading.to_end(ROOMY).await, &at(0, records));
     }
 }
 
@@ -173,5 +174,5 @@ async fn bulk_and_tail_readers_deliver_the_same(stage: Stage) {
         deliveries.push(reading.to_end(ROOMY).await);
     }
     assert_eq!(deliveries[0].len(), 597);
-    assert_eq!(deliveries[0], deliveries[1]);
+    assert_same(&deliveries[0], &deliveries[1]);
 }

@@ -166,3 +166,36 @@ pub(super) fn numbered(first: usize, count: usize) -> Vec<NewRecord> {
 pub(super) fn at(first: i64, records: &[NewRecord]) -> Vec<Delivered> {
     (first..).zip(records.iter().cloned()).collect()
 }
+
+/// Compares deliveries, and shows the first difference only: a case may have
+/// thousands of records, or megabytes in one.
+#[track_caller]
+pub(super) fn assert_same(got: &[Delivered], expected: &[Delivered]) {
+    let differs = got.iter().zip(expected).position(|(a, b)| a != b);
+    if let Some(at) = differs {
+        let (got, expected) = (brief(&got[at]), brief(&expected[at]));
+        panic!("record {at} is {got}, not {expected}");
+    }
+    let offsets = |records: &[Delivered]| records.last().map(|(offset, _)| *offset);
+    assert!(
+        got.len() == expected.len(),
+        "{} records up to {:?} have come, not {} up to {:?}",
+        got.len(),
+        offsets(got),
+        expected.len(),
+        offsets(expected),
+    );
+}
+
+fn brief((offset, record): &Delivered) -> String {
+    let shown = |bytes: &[u8]| {
+        let head = String::from_utf8_lossy(&bytes[..bytes.len().min(40)]).into_owned();
+        format!("{head:?} of {} bytes", bytes.len())
+    };
+    format!(
+        "[offset {offset}, time {}, key {}, value {}]",
+        record.ts_millis,
+        shown(&record.key),
+        record.value.as_deref().map_or("none".to_owned(), shown),
+    )
+}
