@@ -1,0 +1,90 @@
+//! What all actors of one process share.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering;
+
+use refold_domain::observe::ActorId;
+use refold_domain::observe::Board;
+use refold_domain::position::Partition;
+use refold_domain::version::VersionId;
+
+use crate::gate::Gate;
+use crate::options::ProjectorOptions;
+use crate::plan;
+use crate::plugs::Plugs;
+use crate::shared_pace::SharedPace;
+
+/// What all actors of one process share. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Shared(Arc<Context>);
+
+/// The fields of [`Shared`].
+pub(crate) struct Context {
+    pub(crate) plugs: Plugs,
+    pub(crate) options: ProjectorOptions,
+    pub(crate) board: Board,
+    pub(crate) version: VersionId,
+    pub(crate) label: String,
+    /// Number of partitions that this process works on.
+    pub(crate) partitions: usize,
+    pub(crate) gate: Gate,
+    pub(crate) pace: SharedPace,
+}
+
+impl Shared {
+    pub(crate) fn new(context: Context) -> Self {
+        Self(Arc::new(context))
+    }
+
+    /// The identity of a partition's projector.
+    pub(crate) fn actor_id(&self, partition: Partition) -> ActorId {
+        ActorId {
+            version: self.label.clone(),
+            partition,
+        }
+    }
+}
+
+impl Deref for Shared {
+    type Target = Context;
+
+    fn deref(&self) -> &Context {
+        &self.0
+    }
+}
+
+/// What a partition's projectors know of its ownership, kept over their restarts.
+#[derive(Debug, Default)]
+pub(crate) struct Tenure {
+    granted: AtomicI64,
+    unanswered: AtomicI64,
+}
+
+impl Tenure {
+    /// A take-over was granted.
+    pub(crate) fn granted(&self, epoch: i64) {
+        self.granted.store(epoch, Ordering::Release);
+        self.unanswered.store(0, Ordering::Release);
+    }
+
+    /// A take-over got no answer: it may have moved the epoch.
+    pub(crate) fn unanswered(&self) {
+        self.unanswered.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether this process ever held the partition.
+    pub(crate) fn was_granted(&self) -> bool {
+        self.granted.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether an epoch seen in the registry belongs to another process.
+    pub(crate) fn lost_to(&self, seen: i64) -> bool {
+        plan::taken_by_another(
+            seen,
+            self.granted.load(Ordering::Acquire),
+            self.unanswered.load(Ordering::Acquire),
+        )
+    }
+}

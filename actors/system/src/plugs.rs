@@ -1,0 +1,90 @@
+//! What a projector process is plugged into.
+
+use std::fmt;
+use std::sync::Arc;
+
+use refold_domain::fold::AnyProjection;
+use refold_domain::position::Partition;
+use refold_ports::LogSource;
+use refold_ports::Registry;
+use refold_ports::Sink;
+
+use crate::dice::Dice;
+use crate::dice::SeededDice;
+use crate::probe::Edge;
+use crate::probe::Point;
+use crate::probe::Probe;
+use crate::probe::Word;
+
+/// The projection, the log, the store and the registry of a process. Cheap to clone.
+#[derive(Clone)]
+pub struct Plugs {
+    pub(crate) projection: Arc<dyn AnyProjection>,
+    pub(crate) source: Arc<dyn LogSource>,
+    pub(crate) sink: Arc<dyn Sink>,
+    pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) dice: Arc<dyn Dice>,
+    pub(crate) probe: Option<Arc<dyn Probe>>,
+}
+
+impl Plugs {
+    /// Plugs without a probe, with dice of their own.
+    pub fn new(
+        projection: Arc<dyn AnyProjection>,
+        source: Arc<dyn LogSource>,
+        sink: Arc<dyn Sink>,
+        registry: Arc<dyn Registry>,
+    ) -> Self {
+        Self {
+            projection,
+            source,
+            sink,
+            registry,
+            dice: Arc::new(SeededDice::of_this_process()),
+            probe: None,
+        }
+    }
+
+    /// The same with other dice.
+    #[must_use]
+    pub fn with_dice(mut self, dice: Arc<dyn Dice>) -> Self {
+        self.dice = dice;
+        self
+    }
+
+    /// The same with a hook at every point.
+    #[must_use]
+    pub fn with_probe(mut self, probe: Arc<dyn Probe>) -> Self {
+        self.probe = Some(probe);
+        self
+    }
+
+    /// Passes a point; free without a probe.
+    pub(crate) async fn pass(
+        &self,
+        word: Word,
+        edge: Edge,
+        partition: Partition,
+    ) -> Result<(), String> {
+        match &self.probe {
+            None => Ok(()),
+            Some(probe) => {
+                probe
+                    .reach(Point {
+                        word,
+                        edge,
+                        partition,
+                    })
+                    .await
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Plugs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plugs")
+            .field("projection", &self.projection)
+            .finish_non_exhaustive()
+    }
+}

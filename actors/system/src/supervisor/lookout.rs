@@ -1,0 +1,64 @@
+//! The lookout: asks now and then where the logs end and who owns the
+//! partitions, beside the projectors, so that it never holds them up.
+
+use std::time::SystemTime;
+
+use ractor::ActorRef;
+use refold_domain::position::Partition;
+use tokio::task::JoinHandle;
+
+use super::msg::SupervisorMsg;
+use crate::context::Shared;
+
+/// A running lookout; it ends when this is dropped.
+pub(super) struct Lookout(JoinHandle<()>);
+
+impl Lookout {
+    pub(super) fn spawn(
+        shared: Shared,
+        partitions: Vec<Partition>,
+        supervisor: ActorRef<SupervisorMsg>,
+    ) -> Self {
+        Self(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(shared.options.lookout_every).await;
+                measure_ends(&shared, &partitions).await;
+                let Some(epochs) = read_epochs(&shared).await else {
+                    continue;
+                };
+                if supervisor.cast(SupervisorMsg::Epochs(epochs)).is_err() {
+                    return;
+                }
+            }
+        }))
+    }
+}
+
+impl Drop for Lookout {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn measure_ends(shared: &Shared, partitions: &[Partition]) {
+    for partition in partitions {
+        match shared.plugs.source.watermarks(*partition).await {
+            Ok(log) => shared.board.update(&shared.actor_id(*partition), |o| {
+                o.end = o.next.max(log.high);
+                o.end_measured = Some(SystemTime::now());
+            }),
+            // The measured time on the board shows how old the end is.
+            Err(error) => tracing::debug!(%partition, %error, "ask end of log"),
+        }
+    }
+}
+
+async fn read_epochs(shared: &Shared) -> Option<Vec<(Partition, i64)>> {
+    match shared.plugs.registry.marks(shared.version).await {
+        Ok(marks) => Some(marks.iter().map(|m| (m.partition, m.epoch)).collect()),
+        Err(error) => {
+            tracing::debug!(%error, "read epochs");
+            None
+        }
+    }
+}

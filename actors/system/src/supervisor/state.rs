@@ -1,0 +1,254 @@
+//! A supervisor's state: one seat per partition.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ractor::Actor;
+use ractor::ActorId as RactorId;
+use ractor::ActorRef;
+use ractor::actor::messages::BoxedState;
+use refold_domain::observe::Observed;
+use refold_domain::observe::Phase;
+use refold_domain::position::Partition;
+use refold_domain::restart::RestartHistory;
+use refold_domain::restart::Verdict;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::lookout::Lookout;
+use super::msg::Status;
+use super::msg::SupervisorArgs;
+use super::msg::SupervisorMsg;
+use crate::context::Shared;
+use crate::context::Tenure;
+use crate::outcome;
+use crate::projector::Ending;
+use crate::projector::Projector;
+use crate::projector::ProjectorArgs;
+use crate::projector::ProjectorMsg;
+use crate::projector::ProjectorState;
+
+/// One partition and what became of its projectors.
+#[derive(Default)]
+struct Seat {
+    /// The running projector; `None` before the first start, between restarts and after the end.
+    actor: Option<ActorRef<ProjectorMsg>>,
+    history: RestartHistory,
+    tenure: Arc<Tenure>,
+    reached_end: bool,
+    ending: Option<Ending>,
+}
+
+/// Everything of a supervisor that changes.
+pub(crate) struct SupervisorState {
+    myself: ActorRef<SupervisorMsg>,
+    shared: Shared,
+    status: watch::Sender<Status>,
+    seats: BTreeMap<Partition, Seat>,
+    started: Instant,
+    draining: bool,
+    /// Ends with the supervisor.
+    _lookout: Lookout,
+}
+
+impl SupervisorState {
+    pub(super) fn new(myself: ActorRef<SupervisorMsg>, args: SupervisorArgs) -> Self {
+        let shared = args.shared;
+        let options = &shared.options;
+        for partition in &args.order {
+            let name = shared.plugs.projection.spec().name;
+            let observed = Observed::starting(name, options.mode.word());
+            shared.board.enter(&shared.actor_id(*partition), observed);
+        }
+        let lookout = Lookout::spawn(shared.clone(), args.order.clone(), myself.clone());
+        let seats = args.order.into_iter().map(|p| (p, Seat::default()));
+        Self {
+            seats: seats.collect(),
+            started: Instant::now(),
+            draining: false,
+            status: args.status,
+            _lookout: lookout,
+            myself,
+            shared,
+        }
+    }
+
+    pub(super) async fn start(&mut self, partition: Partition) {
+        let Some(seat) = self.seats.get_mut(&partition) else {
+            return;
+        };
+        if seat.actor.is_some() || seat.ending.is_some() {
+            return;
+        }
+        let args = ProjectorArgs {
+            shared: self.shared.clone(),
+            partition,
+            tenure: Arc::clone(&seat.tenure),
+            supervisor: self.myself.clone(),
+        };
+        let name = self.shared.actor_id(partition);
+        let spawned = Projector::spawn_linked(None, Projector, args, self.myself.get_cell()).await;
+        match spawned {
+            Ok((actor, _)) => {
+                tracing::debug!(actor = ?name, "projector started");
+                seat.actor = Some(actor);
+            }
+            Err(error) => self.restart_or_break(partition, &error.to_string()),
+        }
+    }
+
+    /// The partition whose running projector has this id.
+    fn seat_of(&self, who: RactorId) -> Option<Partition> {
+        let of = |seat: &Seat| seat.actor.as_ref().map(|a| a.get_id()) == Some(who);
+        let found = self.seats.iter().find(|(_, seat)| of(seat));
+        found.map(|(partition, _)| *partition)
+    }
+
+    /// A projector returned an error or panicked.
+    pub(super) fn failed(&mut self, who: RactorId, why: &str) {
+        if let Some(partition) = self.seat_of(who) {
+            self.restart_or_break(partition, why);
+        }
+    }
+
+    /// A projector stopped: by an ending of its own, or killed.
+    pub(super) fn terminated(
+        &mut self,
+        who: RactorId,
+        last: Option<BoxedState>,
+        why: Option<String>,
+    ) {
+        let Some(partition) = self.seat_of(who) else {
+            return;
+        };
+        let last = last.and_then(|mut state| state.take::<ProjectorState>().ok());
+        match last.and_then(|mut state| state.ending.take()) {
+            Some(ending) => self.ended(partition, ending),
+            None => {
+                let why = why.unwrap_or_else(|| "stopped without a reason".to_owned());
+                self.restart_or_break(partition, &why);
+            }
+        }
+    }
+
+    fn restart_or_break(&mut self, partition: Partition, why: &str) {
+        let policy = self.shared.options.restart;
+        let jitter = self.shared.plugs.dice.draw();
+        let now = self.started.elapsed();
+        let Some(seat) = self.seats.get_mut(&partition) else {
+            return;
+        };
+        seat.actor = None;
+        if self.draining {
+            return self.ended(partition, Ending::Drained);
+        }
+        let verdict = seat.history.failed(&policy, now, jitter);
+        let restarts = seat.history.total();
+        let id = self.shared.actor_id(partition);
+        match verdict {
+            Verdict::RestartAfter(delay) => {
+                tracing::warn!(actor = ?id, why, ?delay, restarts, "projector failed, restarts");
+                self.shared.gate.withdraw(partition);
+                self.shared.board.update(&id, |o| {
+                    o.phase = Phase::Starting;
+                    o.reason = Some(why.to_owned());
+                    o.restarts = restarts;
+                    o.memory_bytes = 0;
+                });
+                // The timer ends by itself when the supervisor is gone.
+                self.myself
+                    .send_after(delay, move || SupervisorMsg::Start(partition));
+            }
+            Verdict::Broken => {
+                let reason = format!("failed {restarts} times, last: {why}");
+                tracing::error!(actor = ?id, reason, "projector is broken");
+                self.shared.board.update(&id, |o| {
+                    o.phase = Phase::Broken;
+                    o.reason = Some(reason.clone());
+                    o.memory_bytes = 0;
+                });
+                self.ended(partition, Ending::Broken(reason));
+            }
+        }
+    }
+
+    fn ended(&mut self, partition: Partition, ending: Ending) {
+        self.shared.gate.withdraw(partition);
+        let refused = matches!(ending, Ending::Refused(_));
+        if let Some(seat) = self.seats.get_mut(&partition) {
+            seat.actor = None;
+            seat.ending = Some(ending);
+        }
+        if refused && !self.draining {
+            // What the operator asked for holds for all partitions.
+            self.drain();
+        }
+        self.stop_when_all_ended();
+    }
+
+    fn stop_when_all_ended(&mut self) {
+        let endings = self.seats.iter();
+        let endings: Option<BTreeMap<_, _>> = endings
+            .map(|(p, seat)| Some((*p, seat.ending.clone()?)))
+            .collect();
+        if let Some(endings) = endings {
+            let judged = outcome::judge(&endings);
+            self.status.send_modify(|s| s.ended = Some(judged));
+            self.myself.stop(None);
+        }
+    }
+
+    pub(super) fn reached_end(&mut self, partition: Partition) {
+        if let Some(seat) = self.seats.get_mut(&partition) {
+            seat.reached_end = true;
+        }
+        let all = self.seats.values().all(|seat| seat.reached_end);
+        self.status.send_if_modified(|status| {
+            let news = all && !status.all_reached_end;
+            status.all_reached_end |= all;
+            news
+        });
+    }
+
+    pub(super) fn pass_epochs_on(&self, epochs: &[(Partition, i64)]) {
+        for (partition, epoch) in epochs {
+            let seat = self.seats.get(partition);
+            let lost = seat.filter(|seat| seat.tenure.lost_to(*epoch));
+            if let Some(actor) = lost.and_then(|seat| seat.actor.as_ref()) {
+                // A projector that ended meanwhile needs no telling.
+                let _ = actor.cast(ProjectorMsg::EpochSeen(*epoch));
+            }
+        }
+    }
+
+    pub(super) fn drain(&mut self) {
+        if std::mem::replace(&mut self.draining, true) {
+            return;
+        }
+        tracing::info!(version = self.shared.label, "draining");
+        for seat in self.seats.values_mut() {
+            match &seat.actor {
+                Some(actor) => {
+                    // One that ended meanwhile reports its own ending.
+                    let _ = actor.cast(ProjectorMsg::Drain);
+                }
+                None if seat.ending.is_none() => seat.ending = Some(Ending::Drained),
+                None => {}
+            }
+        }
+        let bound = self.shared.options.drain_bound;
+        self.myself
+            .send_after(bound, || SupervisorMsg::DrainExpired);
+        self.stop_when_all_ended();
+    }
+
+    /// Ends what is still running where it stands. An open transaction is
+    /// rolled back, or its commit is answered by the next take-over.
+    pub(super) fn end_drain(&self) {
+        let left = self.seats.iter();
+        for (partition, actor) in left.filter_map(|(p, s)| Some((p, s.actor.as_ref()?))) {
+            tracing::warn!(%partition, "projector did not drain in time and is ended");
+            actor.get_cell().kill();
+        }
+    }
+}
