@@ -72,6 +72,7 @@ impl State {
             row: row.clone(),
             waiting: true,
             acks,
+            compared: None,
         };
         self.barriers.insert(id, barrier);
         Ok(row)
@@ -109,7 +110,7 @@ impl State {
     }
 
     pub(super) fn compare_at_barrier(
-        &self,
+        &mut self,
         barrier: i64,
         from: &ProjectionSpec,
         to: &ProjectionSpec,
@@ -133,6 +134,9 @@ impl State {
             *rows.entry(found.row.to).or_insert(0) += new.rows();
             let compared = compare_sums(*partition, (&left, old), (&right, new), columns);
             differences.extend(compared);
+        }
+        if let Some(barrier) = self.barriers.get_mut(&barrier) {
+            barrier.compared = Some(differences.clone());
         }
         Ok(BarrierProof {
             barrier,

@@ -33,18 +33,18 @@ impl State {
                 "no version of {name} is active: activate one first"
             ))
         })?;
+        if active.version == request.to {
+            return Ok(self.already(active));
+        }
         if let Some(wanted) = request.if_generation
             && wanted != active.generation
         {
             let found = active.generation;
             return Err(RegistryError::GenerationChanged { wanted, found });
         }
-        if active.version == request.to {
-            return Ok(self.already(active));
-        }
         self.require_specs(active.version, request.to, (from, to))?;
         let switch = self.switch_between(request.barrier, active.version, request.to)?;
-        let gates = self.gates(request, active.version, &switch, (from, to))?;
+        let gates = self.gates(request, active.version, &switch)?;
         let changed = !request.dry_run;
         let promotion = Promotion {
             id: format!("promotion-{}", self.promotions.len() + 1),
@@ -144,17 +144,8 @@ impl State {
         request: &PromoteRequest,
         serving: VersionId,
         switch: &OffsetVector,
-        specs: (&ProjectionSpec, &ProjectionSpec),
     ) -> Result<Vec<GateReport>, RegistryError> {
-        let (from, to) = specs;
-        let columns = to.same_columns();
-        let complete = self.barrier_progress(request.barrier)?.is_complete();
-        let differences = if complete {
-            let proof = self.compare_at_barrier(request.barrier, from, to, &columns)?;
-            Some(proof.differences)
-        } else {
-            None
-        };
+        let differences = self.barrier(request.barrier)?.compared.clone();
         let (live, new) = (self.vector(serving), self.vector(request.to));
         let behind = switch.iter().filter_map(|(partition, x)| {
             let events = new.get(partition).copied().unwrap_or_default().lag_to(*x);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use refold_domain::barrier::OffsetVector;
+use refold_domain::barrier::SumDifference;
 use refold_domain::batch::EventGap;
 use refold_domain::log::RecordFingerprint;
 use refold_domain::position::Offset;
@@ -77,6 +78,8 @@ pub(super) struct Barrier {
     /// Neither replaced nor withdrawn.
     pub(super) waiting: bool,
     pub(super) acks: BTreeMap<(VersionId, Partition), Sums>,
+    /// What the last comparison of the acks found; the proof that a promotion goes by.
+    pub(super) compared: Option<Vec<SumDifference>>,
 }
 
 impl Barrier {
