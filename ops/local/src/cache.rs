@@ -29,7 +29,8 @@ pub(crate) fn directory(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> R
     if done.is_dir() {
         return Ok(done);
     }
-    let _lock = DirectoryLock::acquire(&root())?;
+    // One lock for each name: filling one directory may need packages, which have their own.
+    let _lock = DirectoryLock::acquire(&root().join(format!("{name}.lock")))?;
     if done.is_dir() {
         return Ok(done);
     }
@@ -44,4 +45,31 @@ pub(crate) fn directory(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> R
     fs::rename(&partial, &done)
         .map_err(|e| Error::io(format_args!("could not rename to {}", done.display()), &e))?;
     Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn filling_one_directory_may_need_another() {
+        let name = |part: &str| format!("test-{}-{part}", std::process::id());
+        let (outer, inner) = (name("outer"), name("inner"));
+        let (done, finished) = mpsc::channel();
+        let names = (outer.clone(), inner.clone());
+        thread::spawn(move || {
+            let filled = directory(&names.0, |_| directory(&names.1, |_| Ok(())).map(drop));
+            done.send(filled.is_ok())
+        });
+        let filled = finished.recv_timeout(Duration::from_secs(10));
+        for name in [outer, inner] {
+            drop(fs::remove_dir_all(root().join(&name)));
+            drop(fs::remove_dir_all(root().join(format!("{name}.lock"))));
+        }
+        assert_eq!(filled, Ok(true), "the two must not wait for each other");
+    }
 }

@@ -30,7 +30,7 @@ pub(crate) fn install(wanted: &[Wanted]) -> Result<()> {
         )));
     }
     // dpkg allows one at a time; waiting our turn beats failing on its lock.
-    let _lock = DirectoryLock::acquire(&cache::root())?;
+    let _lock = DirectoryLock::acquire(&cache::root().join("packages"))?;
     let packages = available(wanted)?;
     eprintln!("installing {} (for {what})", packages.join(" "));
     let _no_services = NoServices::for_now()?;
