@@ -10,18 +10,22 @@
 //! What a test started ends with the value that holds it, and with the test
 //! process, however that dies. This is test code: what does not hold panics.
 
+mod api;
 mod binary;
 mod dice;
+pub mod http;
 mod leash;
 mod lines;
 mod metrics;
 mod oracle;
 mod process;
 mod psql;
+mod topic;
 mod watch;
 mod world;
 mod writer;
 
+pub use api::Api;
 pub use binary::refold_binary;
 pub use dice::Dice;
 pub use lines::Lines;
@@ -31,6 +35,8 @@ pub use process::Launch;
 pub use process::Process;
 pub use psql::Psql;
 pub use psql::SqlError;
+pub use topic::Record;
+pub use topic::Topic;
 pub use watch::MarkWatch;
 pub use world::Answer;
 pub use world::Mark;

@@ -116,13 +116,19 @@ impl World {
     /// When there is no stack.
     pub fn unseeded(name: &str, stream: Stream) -> Self {
         let dsn = testing::fresh_database(&format!("e2e_{name}")).expect("a fresh database");
+        Self::at(&testing::stack().kafka, &dsn, name, stream)
+    }
+
+    /// A world on other servers than the shared ones. When the database goes away, its own
+    /// session and the watch are gone for good; open a [`World::session`] afterwards.
+    pub fn at(brokers: &str, dsn: &str, name: &str, stream: Stream) -> Self {
         Self {
             stream,
-            brokers: testing::stack().kafka.clone(),
-            session: Mutex::new(Psql::connect(&dsn)),
-            watch: MarkWatch::over(&dsn),
+            brokers: brokers.to_owned(),
+            session: Mutex::new(Psql::connect(dsn)),
+            watch: MarkWatch::over(dsn),
             topic: testing::unique_topic(&format!("e2e-{name}")),
-            dsn,
+            dsn: dsn.to_owned(),
         }
     }
 
@@ -197,6 +203,12 @@ impl World {
             .flag("version", version)
             .flag("metrics-listen", "127.0.0.1:0");
         with(with(launch, self.log_flags()), self.store_flags())
+    }
+
+    /// The command line of an api in this world.
+    pub fn api_launch(&self) -> Launch {
+        let launch = Launch::new(["api"]).flag("listen", "127.0.0.1:0");
+        with(launch, self.store_flags())
     }
 
     /// Runs `refold ARGS` to its end, for which it has two minutes.

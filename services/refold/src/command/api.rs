@@ -12,6 +12,7 @@ use refold_domain::spec::ProjectionSpec;
 use refold_ports::registry::Promotion;
 use refold_ports::registry::RegistryError;
 use refold_store_postgres::PgReadModel;
+use refold_store_postgres::ReadOptions;
 use refold_system::barrier::BarrierRef;
 use refold_system::barrier::PromotionOrder;
 use refold_telemetry::Telemetry;
@@ -32,12 +33,14 @@ pub(crate) async fn run(args: ApiArgs, projections: &Projections) -> Result<Exit
     let telemetry =
         Telemetry::new(&labels).map_err(|error| Failure::error("set the metrics up", error))?;
     let registry = connect::as_registry(&connect::registry(&session).await?);
-    let reads = PgReadModel::connect(&session, &specs).await?;
+    let reads = PgReadModel::new(&session, ReadOptions::default());
     let owned = specs.iter().map(|spec| ProjectionSpec::clone(spec)).collect();
     let barrier = BarrierRef::spawn(Arc::clone(&registry), owned)
         .await
         .map_err(|error| Failure::error("start the barrier", error))?;
-    tracing::info!(address = %args.listen, "api");
+    // The real one: port 0 asks for any.
+    let address = listener.local_addr().unwrap_or(args.listen);
+    tracing::info!(%address, "api");
     let deps = ApiDeps {
         registry,
         reads: Arc::new(reads),

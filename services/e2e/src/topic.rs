@@ -1,0 +1,130 @@
+//! A topic that a test writes by hand: records that no seeded log holds.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::AdminClient;
+use rdkafka::admin::AdminOptions;
+use rdkafka::admin::NewPartitions;
+use rdkafka::admin::NewTopic;
+use rdkafka::admin::TopicReplication;
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::consumer::Consumer;
+use rdkafka::producer::FutureProducer;
+use rdkafka::producer::FutureRecord;
+use refold_local::testing::wait_until;
+
+/// Longest wait for one answer of the brokers.
+const WITHIN: Duration = Duration::from_secs(20);
+
+/// One record to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its partition.
+    pub partition: i32,
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Its value; `None` is a tombstone.
+    pub value: Option<Vec<u8>>,
+}
+
+/// A topic on some brokers.
+#[derive(Debug, Clone)]
+pub struct Topic {
+    brokers: String,
+    name: String,
+}
+
+impl Topic {
+    /// A topic that exists, or that [`Topic::create`] makes.
+    pub fn on(brokers: &str, name: &str) -> Self {
+        Self {
+            brokers: brokers.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers);
+        config
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        self.client().create().expect("an admin client")
+    }
+
+    /// Creates it, and waits until every partition has a leader.
+    ///
+    /// # Panics
+    /// When the brokers refuse.
+    pub fn create(&self, partitions: i32) {
+        let topic = NewTopic::new(&self.name, partitions, TopicReplication::Fixed(1))
+            .set("retention.ms", "-1");
+        let options = AdminOptions::new().request_timeout(Some(WITHIN));
+        let admin = self.admin();
+        let answers = futures::executor::block_on(admin.create_topics([&topic], &options));
+        for answer in answers.expect("the brokers answer") {
+            answer.expect("the topic is created");
+        }
+        self.wait_for_partitions(partitions);
+    }
+
+    /// Raises the number of partitions.
+    ///
+    /// # Panics
+    /// When the brokers refuse.
+    pub fn grow(&self, partitions: i32) {
+        let more = NewPartitions::new(&self.name, partitions as usize);
+        let options = AdminOptions::new().request_timeout(Some(WITHIN));
+        let admin = self.admin();
+        let answers = futures::executor::block_on(admin.create_partitions([&more], &options));
+        for answer in answers.expect("the brokers answer") {
+            answer.expect("the topic grows");
+        }
+        self.wait_for_partitions(partitions);
+    }
+
+    fn wait_for_partitions(&self, partitions: i32) {
+        let reader: BaseConsumer = self.client().create().expect("a client");
+        let all =
+            || (0..partitions).all(|p| reader.fetch_watermarks(&self.name, p, WITHIN).is_ok());
+        assert!(wait_until(WITHIN, all), "{} is not there", self.name);
+    }
+
+    /// Writes records, those of a partition in this order, and waits until all are durable.
+    ///
+    /// # Panics
+    /// When one is refused.
+    pub fn write(&self, records: &[Record]) {
+        let producer: FutureProducer = self
+            .client()
+            .set("enable.idempotence", "true")
+            .set("linger.ms", "5")
+            .create()
+            .expect("a producer");
+        let sends = records.iter().map(|record| {
+            let mut wanted = FutureRecord::to(&self.name)
+                .partition(record.partition)
+                .key(&record.key);
+            if let Some(value) = &record.value {
+                wanted = wanted.payload(value);
+            }
+            producer.send_result(wanted).map_err(|(error, _)| error)
+        });
+        let sends: Vec<_> = sends.collect();
+        futures::executor::block_on(async {
+            for sent in sends {
+                let delivery = sent.expect("the producer takes the record").await;
+                let delivery = delivery.expect("the producer lives");
+                delivery.map_err(|(error, _)| error).expect("it is durable");
+            }
+        });
+    }
+}
