@@ -180,7 +180,11 @@ fn column(name: &str, sql_type: &'static str, element: Type) -> LeafColumn {
     }
 }
 
-fn checked(name: &str) -> Result<&str, StoreError> {
+/// Lets a name through that may stand in SQL text as a column.
+///
+/// # Errors
+/// [`StoreError::Refused`] for every other.
+pub(crate) fn checked(name: &str) -> Result<&str, StoreError> {
     let mut bytes = name.bytes();
     let first = bytes.next().is_some_and(|b| b.is_ascii_lowercase());
     let rest = bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');

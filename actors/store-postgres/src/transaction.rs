@@ -104,9 +104,7 @@ impl Sessions {
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, RegistryError> {
         let connection = self.check_out().await?;
-        let session = &connection.session;
-        let rows = session.client().query(sql, parameters);
-        session.within(what, rows).await.map_err(registry_error)
+        query(&connection.session, what, sql, parameters).await
     }
 
     /// Begins a writing transaction with the isolation and time-outs in `settings`
@@ -143,9 +141,7 @@ impl Transaction<'_> {
         sql: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, RegistryError> {
-        let rows = self.session().client().query(sql, parameters);
-        let rows = self.session().within(what, rows).await;
-        rows.map_err(registry_error)
+        query(self.session(), what, sql, parameters).await
     }
 
     /// Runs a statement that answers at most one row.
@@ -186,6 +182,17 @@ impl Transaction<'_> {
         self.connection.in_transaction = false;
         Ok(())
     }
+}
+
+/// Runs a statement on a session, within the session's deadline.
+pub(crate) async fn query(
+    session: &Session,
+    what: &str,
+    sql: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Row>, RegistryError> {
+    let rows = session.client().query(sql, parameters);
+    session.within(what, rows).await.map_err(registry_error)
 }
 
 /// A column of a row, by position or name.

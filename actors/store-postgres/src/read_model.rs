@@ -1,0 +1,298 @@
+//! Point reads over a few shared connections.
+//!
+//! One statement is one snapshot: it names the leaf of every version that could
+//! be active and lets the active row of the same snapshot choose among them.
+//! Its text and its result type change only when versions come or go, never at
+//! a switch, and a switch is seen by it entirely or not at all.
+//!
+//! A pool would lend a connection to one read at a time. Point reads of many
+//! requests go over the same few connections instead, pipelined, each statement
+//! prepared once per connection.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::RwLock;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use refold_domain::partitioner::partition_of;
+use refold_domain::position::Partition;
+use refold_domain::version::VersionId;
+use refold_ports::registry::ReadAnswer;
+use refold_ports::registry::ReadError;
+use refold_ports::registry::ReadModel;
+use refold_projection::KeyRef;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use crate::readable::Readable;
+use crate::readable::read_all;
+use crate::session::SessionOptions;
+use crate::shared_client::SharedClients;
+
+/// How the read model works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// Shared connections.
+    pub clients: usize,
+    /// Longest wait for one read, reconnecting included.
+    pub deadline: Duration,
+    /// Between two looks for versions that came or went. A version is ready for
+    /// longer than this before it can be active; one that is not is looked up at once.
+    pub refresh: Duration,
+}
+
+impl Default for ReadOptions {
+    /// Three connections keep two server cores busy; 2 s; 200 ms.
+    fn default() -> Self {
+        Self {
+            clients: 3,
+            deadline: Duration::from_secs(2),
+            refresh: Duration::from_millis(200),
+        }
+    }
+}
+
+/// Point reads on Postgres.
+pub struct PgReadModel {
+    shared: Arc<Shared>,
+    deadline: Duration,
+    refresher: JoinHandle<()>,
+}
+
+impl fmt::Debug for PgReadModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PgReadModel")
+            .field("clients", &self.shared.clients)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for PgReadModel {
+    fn drop(&mut self) {
+        self.refresher.abort();
+    }
+}
+
+struct Shared {
+    clients: SharedClients,
+    /// By projection name. Replaced as a whole entry, so a reader works on one consistent set.
+    readable: RwLock<HashMap<String, Arc<Readable>>>,
+    /// One look at the versions at a time, however many reads want one.
+    refreshing: Mutex<()>,
+    /// Looks so far.
+    looks: AtomicU64,
+    /// Longest wait for one answer, below the deadline of the whole read.
+    patience: Duration,
+}
+
+impl PgReadModel {
+    /// A read model on a migrated database. Connections are made when they are needed.
+    /// Has to be called inside a runtime: it starts the task that follows the versions.
+    pub fn new(options: &SessionOptions, reads: ReadOptions) -> Self {
+        let shared = Arc::new(Shared {
+            clients: SharedClients::new(options, reads.clients, reads.deadline),
+            readable: RwLock::default(),
+            refreshing: Mutex::new(()),
+            looks: AtomicU64::new(0),
+            // Leaves the last quarter for a second attempt to fail in.
+            patience: reads.deadline * 3 / 4,
+        });
+        let follower = Arc::clone(&shared);
+        let refresher = tokio::spawn(async move {
+            loop {
+                if let Err(error) = follower.refresh().await {
+                    tracing::debug!(%error, "the readable versions cannot be read");
+                }
+                tokio::time::sleep(reads.refresh).await;
+            }
+        });
+        Self {
+            shared,
+            deadline: reads.deadline,
+            refresher,
+        }
+    }
+}
+
+#[async_trait]
+impl ReadModel for PgReadModel {
+    async fn read(&self, name: &str, key: &str) -> Result<ReadAnswer, ReadError> {
+        let answer = self.shared.read(name, key);
+        match tokio::time::timeout(self.deadline, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(ReadError::Unavailable(format!(
+                "no answer within {:?}",
+                self.deadline
+            ))),
+        }
+    }
+}
+
+/// Why a read has to be tried again.
+enum Miss {
+    /// The versions changed: look again, then read again.
+    Stale,
+    /// It is final.
+    Failed(ReadError),
+}
+
+impl Shared {
+    async fn read(&self, name: &str, key: &str) -> Result<ReadAnswer, ReadError> {
+        if let Some(readable) = self.readable(name) {
+            match self.read_from(&readable, name, key).await {
+                Ok(answer) => return Ok(answer),
+                Err(Miss::Failed(error)) => return Err(error),
+                Err(Miss::Stale) => {}
+            }
+        }
+        // Once more with fresh versions; whoever waited here meanwhile uses the same look.
+        self.refresh().await?;
+        let readable = self.readable(name);
+        let readable = readable.ok_or_else(|| ReadError::NoActiveVersion(name.to_owned()))?;
+        match self.read_from(&readable, name, key).await {
+            Ok(answer) => Ok(answer),
+            Err(Miss::Failed(error)) => Err(error),
+            Err(Miss::Stale) => Err(ReadError::Unavailable(format!(
+                "the versions of {name} changed twice during one read"
+            ))),
+        }
+    }
+
+    fn readable(&self, name: &str) -> Option<Arc<Readable>> {
+        // Plain values: a panic elsewhere cannot leave them half-written.
+        let readable = self.readable.read().unwrap_or_else(PoisonError::into_inner);
+        readable.get(name).cloned()
+    }
+
+    async fn read_from(
+        &self,
+        readable: &Readable,
+        name: &str,
+        key: &str,
+    ) -> Result<ReadAnswer, Miss> {
+        let parsed = readable.key_type.parse(key);
+        let parsed = parsed.map_err(|e| Miss::Failed(ReadError::BadKey(e.to_string())))?;
+        let text = parsed.to_string();
+        let partition = partition_of(text.as_bytes(), readable.partitions);
+        let row = self.fetch(readable, name, parsed, partition).await?;
+        let Some(row) = row else {
+            return Err(Miss::Failed(ReadError::NoActiveVersion(name.to_owned())));
+        };
+        let broken = |e: tokio_postgres::Error| Miss::Failed(ReadError::Unavailable(e.to_string()));
+        let version = VersionId(row.try_get(0).map_err(broken)?);
+        if !readable.holds(version) {
+            return Err(Miss::Stale);
+        }
+        Ok(ReadAnswer {
+            version,
+            generation: row.try_get(1).map_err(broken)?,
+            partition,
+            row: row.try_get(2).map_err(broken)?,
+        })
+    }
+
+    async fn fetch(
+        &self,
+        readable: &Readable,
+        name: &str,
+        key: KeyRef<'_>,
+        partition: Partition,
+    ) -> Result<Option<Row>, Miss> {
+        let client = self.clients.get().await.map_err(Miss::Failed)?;
+        let key: Parameter<'_> = key.into();
+        let parameters: [&(dyn ToSql + Sync); 2] = [key.as_sql(), &name];
+        let answer = async {
+            let statement = client.statement(readable, partition).await?;
+            client.query_opt(&statement, &parameters).await
+        };
+        match tokio::time::timeout(self.patience, answer).await {
+            Ok(answer) => answer.map_err(miss),
+            Err(_) => {
+                self.clients.discard(&client);
+                let waited = self.patience;
+                let reason = format!("a connection gave no answer within {waited:?}");
+                Err(Miss::Failed(ReadError::Unavailable(reason)))
+            }
+        }
+    }
+
+    /// Reads which versions are readable, and replaces what changed.
+    async fn refresh(&self) -> Result<(), ReadError> {
+        let before = self.looks.load(Ordering::Acquire);
+        let _one_at_a_time = self.refreshing.lock().await;
+        if self.looks.load(Ordering::Acquire) != before {
+            // Somebody looked while this one waited.
+            return Ok(());
+        }
+        let client = self.clients.get().await?;
+        let found = match tokio::time::timeout(self.patience, read_all(&client)).await {
+            Ok(found) => found?,
+            Err(_) => {
+                self.clients.discard(&client);
+                return Err(ReadError::Unavailable(
+                    "the registry gives no answer".to_owned(),
+                ));
+            }
+        };
+        self.looks.fetch_add(1, Ordering::AcqRel);
+        let mut readable = self
+            .readable
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        readable.retain(|name, _| found.iter().any(|f| f.name == *name));
+        for new in found {
+            let known = readable.get(&new.name);
+            if known.is_none_or(|known| !known.reads_like(&new)) {
+                readable.insert(new.name.clone(), Arc::new(new));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A key as a statement's parameter.
+enum Parameter<'a> {
+    Int(i64),
+    Uuid(Uuid),
+    Text(&'a str),
+}
+
+impl<'a> From<KeyRef<'a>> for Parameter<'a> {
+    fn from(key: KeyRef<'a>) -> Self {
+        match key {
+            KeyRef::Int(v) => Self::Int(v),
+            KeyRef::Uuid(u) => Self::Uuid(Uuid::from_bytes(u.0)),
+            KeyRef::Text(t) => Self::Text(t),
+        }
+    }
+}
+
+impl<'a> Parameter<'a> {
+    fn as_sql(&self) -> &(dyn ToSql + Sync + 'a) {
+        match self {
+            Self::Int(v) => v,
+            Self::Uuid(u) => u,
+            Self::Text(t) => t,
+        }
+    }
+}
+
+/// A leaf that is gone was dropped since the last look, and a connection that
+/// broke is replaced: both are worth one more attempt. The rest is final.
+fn miss(error: tokio_postgres::Error) -> Miss {
+    match error.code() {
+        Some(code) if *code == SqlState::UNDEFINED_TABLE => Miss::Stale,
+        _ if error.is_closed() => Miss::Stale,
+        _ => Miss::Failed(ReadError::Unavailable(error.to_string())),
+    }
+}
