@@ -103,7 +103,10 @@ mod tests {
 
     #[test]
     fn the_gravest_ending_of_the_lowest_partition_speaks_for_the_process() {
-        assert_eq!(judged(&[Ending::Finished; 2]), Ok(Outcome::Finished));
+        assert_eq!(
+            judged(&[Ending::Finished, Ending::Finished]),
+            Ok(Outcome::Finished)
+        );
         let mixed = [Ending::Finished, Ending::Drained];
         assert_eq!(judged(&mixed), Ok(Outcome::Drained));
         let halted = |why: &str| Ending::Halted(why.to_owned());

@@ -101,11 +101,11 @@ pub async fn drive(
         .set_barrier(pair.from_row.id, pair.to_row.id)
         .await?;
     let promoted = behind_barrier(registry, &pair, order, &barrier).await;
-    if promoted.is_err() || order.dry_run {
-        if let Err(error) = registry.drop_barrier(barrier.id).await {
-            // It is replaced by the next one; until then batches may be cut at it once.
-            tracing::warn!(barrier = barrier.id, %error, "drop barrier");
-        }
+    if (promoted.is_err() || order.dry_run)
+        && let Err(error) = registry.drop_barrier(barrier.id).await
+    {
+        // It is replaced by the next one; until then batches may be cut at it once.
+        tracing::warn!(barrier = barrier.id, %error, "drop barrier");
     }
     promoted
 }

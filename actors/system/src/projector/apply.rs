@@ -1,24 +1,19 @@
 //! The apply path: gather, fold, commit, one batch a turn.
 
-use std::collections::VecDeque;
 use std::time::SystemTime;
 
-use refold_domain::batch::WriteBatch;
-use refold_domain::fold::ApplyFold;
 use refold_domain::fold::Halt;
 use refold_domain::log::Chunk;
-use refold_domain::log::RecordFingerprint;
 use refold_domain::observe::EventCounts;
 use refold_domain::observe::Stage;
-use refold_domain::position::Offset;
-use refold_domain::position::OffsetRange;
-use refold_ports::PartitionWriter;
 use refold_ports::sink::Committed;
 use refold_ports::sink::Directive;
 use refold_ports::sink::StoreError;
 use tokio::time::Instant;
 
 use super::msg::Ending;
+use super::pending::Apply;
+use super::pending::Prepared;
 use super::state::Next;
 use super::state::ProjectorState;
 use super::state::Trouble;
@@ -28,180 +23,6 @@ use crate::plan;
 use crate::plan::Verdict;
 use crate::probe::Edge;
 use crate::probe::Word;
-use crate::reader::TailReader;
-
-/// A partition that is being applied.
-pub(crate) struct Apply {
-    pub(super) writer: Box<dyn PartitionWriter>,
-    pub(super) fold: Box<dyn ApplyFold>,
-    pub(super) reader: TailReader,
-    /// Chunks that were read and are not durable, oldest first.
-    pub(super) pending: VecDeque<Chunk>,
-    /// Index of the next record in the first pending chunk.
-    pub(super) head: usize,
-    /// The next offset to fold; below `durable` while records are read again.
-    pub(super) position: Offset,
-    /// The durable mark, exclusive.
-    pub(super) durable: Offset,
-    pub(super) last_record: Option<RecordFingerprint>,
-    /// The record that must be met before anything is applied.
-    pub(super) verify: Option<RecordFingerprint>,
-    /// Where a waiting barrier wants a batch to end.
-    pub(super) switch: Option<Offset>,
-    /// Whether the store knows that the whole history was in once.
-    pub(super) reached: bool,
-    pub(super) history_end: Offset,
-    /// The end of the log by the last chunk, if the log ended behind it.
-    pub(super) log_end: Option<Offset>,
-    /// When the oldest pending record arrived.
-    pub(super) since: Option<Instant>,
-    /// A batch that was folded and is not durable.
-    pub(super) prepared: Option<Prepared>,
-}
-
-/// A folded batch, and where it leaves the pending chunks.
-pub(super) struct Prepared {
-    batch: WriteBatch,
-    counts: EventCounts,
-    halt: Option<Halt>,
-    /// Pending chunks that are used up.
-    used: usize,
-    /// Index of the next record in the first chunk that is left.
-    head: usize,
-}
-
-/// What a pass over the pending chunks did.
-struct Folded {
-    next: Offset,
-    used: usize,
-    head: usize,
-    last_record: Option<RecordFingerprint>,
-    gaps: Vec<refold_domain::batch::EventGap>,
-    halt: Option<Halt>,
-    counts: EventCounts,
-}
-
-impl Apply {
-    fn pending_events(&self) -> usize {
-        let all: usize = self.pending.iter().map(Chunk::len).sum();
-        all - self.head
-    }
-
-    /// Where folding has to stop: at the mark while records are read again, else at a waiting barrier.
-    fn until(&self) -> Offset {
-        if self.position < self.durable {
-            return self.durable;
-        }
-        match self.switch {
-            Some(at) if at > self.durable => at,
-            _ => Offset(i64::MAX),
-        }
-    }
-
-    /// Keys whose rows the next pass needs.
-    fn missing(&mut self, until: Offset) -> Vec<Vec<u8>> {
-        let mut keys = Vec::new();
-        let mut start = self.head;
-        for chunk in &self.pending {
-            keys.append(&mut self.fold.missing(chunk, start, until));
-            start = 0;
-        }
-        // Each call names a key once; chunks may share keys.
-        keys.sort_unstable();
-        keys.dedup();
-        keys
-    }
-
-    fn fold_pending(&mut self, events: usize, until: Offset) -> Folded {
-        let mut folded = Folded {
-            next: self.position,
-            used: 0,
-            head: self.head,
-            last_record: None,
-            gaps: Vec::new(),
-            halt: None,
-            counts: EventCounts::default(),
-        };
-        let mut left = events;
-        for chunk in &self.pending {
-            let report = self.fold.fold(chunk, folded.head, left, until);
-            let taken = report.index - folded.head;
-            let bytes = chunk.bytes() as u64 * taken as u64 / chunk.len().max(1) as u64;
-            folded.next = report.next.max(folded.next);
-            folded.last_record = report.last_record.or(folded.last_record);
-            folded.counts.applied += report.applied;
-            folded.counts.duplicates += report.duplicates;
-            folded.counts.unhandled += report.unhandled;
-            folded.counts.gaps += report.gaps.len() as u64;
-            folded.counts.bytes += bytes;
-            folded.gaps.extend(report.gaps);
-            folded.halt = report.halt;
-            folded.head = report.index;
-            left -= taken;
-            if report.index < chunk.len() {
-                return folded;
-            }
-            folded.used += 1;
-            folded.head = 0;
-        }
-        folded
-    }
-
-    /// Folds the pending records into a batch; `None` when there is nothing to commit.
-    fn prepare(&mut self, events: usize) -> Result<(), String> {
-        let until = self.until();
-        let folded = self.fold_pending(events, until);
-        if self.position < self.durable {
-            self.forget_reread(folded);
-            return Ok(());
-        }
-        let range = OffsetRange::new(self.durable, folded.next)
-            .ok_or_else(|| "a batch would move its mark back".to_owned())?;
-        let (rows, sums) = self.fold.writes();
-        self.prepared = Some(Prepared {
-            batch: WriteBatch {
-                range,
-                rows,
-                sums,
-                last_record: folded.last_record.or(self.last_record),
-                gaps: folded.gaps,
-                at_log_end: self.log_end == Some(folded.next),
-            },
-            counts: folded.counts,
-            halt: folded.halt,
-            used: folded.used,
-            head: folded.head,
-        });
-        Ok(())
-    }
-
-    /// Records below the mark went through the fold, so that its guard saw them. None of them may count.
-    fn forget_reread(&mut self, folded: Folded) {
-        self.fold.rollback();
-        // A pass that stopped inside the pending chunks stopped at the mark.
-        self.position = if folded.used < self.pending.len() && folded.halt.is_none() {
-            folded.next
-        } else {
-            folded.next.min(self.durable)
-        };
-        self.use_up(folded.used, folded.head);
-        if self.pending.is_empty() && self.log_end.is_some() {
-            // Only markers lie between the last record and the mark.
-            self.position = self.durable;
-            self.log_end = Some(self.durable);
-        }
-    }
-
-    fn use_up(&mut self, used: usize, head: usize) {
-        for chunk in self.pending.drain(..used) {
-            self.reader.recycle(chunk);
-        }
-        self.head = head;
-        if self.pending.is_empty() {
-            self.since = None;
-        }
-    }
-}
 
 /// What gathering came to.
 enum Gathered {
@@ -455,24 +276,6 @@ impl ProjectorState {
             "{} of {} halted at offset {}: {}",
             self.partition, self.shared.label, halt.offset, halt.reason
         ))
-    }
-}
-
-impl Apply {
-    /// Adds a chunk to the pending ones; `false` when nothing in it is to be folded.
-    fn take(&mut self, chunk: Chunk) -> bool {
-        self.log_end = chunk.end_of_log().then(|| chunk.to().max(self.position));
-        let skip = plan::index_of(&chunk, self.position);
-        if skip == chunk.len() {
-            self.reader.recycle(chunk);
-            return false;
-        }
-        if self.pending.is_empty() {
-            self.head = skip;
-            self.since = Some(Instant::now());
-        }
-        self.pending.push_back(chunk);
-        true
     }
 }
 

@@ -12,6 +12,7 @@
 mod apply;
 mod load;
 mod msg;
+mod pending;
 mod start;
 mod state;
 

@@ -14,9 +14,9 @@ use refold_ports::sink::Lease;
 use refold_ports::sink::StoreError;
 use refold_ports::source::ReadMode;
 
-use super::apply::Apply;
 use super::load::Admission;
 use super::msg::Ending;
+use super::pending::Apply;
 use super::state::Next;
 use super::state::ProjectorState;
 use super::state::Trouble;

@@ -14,12 +14,12 @@ use refold_ports::sink::Directive;
 use refold_ports::sink::StoreError;
 use refold_ports::source::SourceError;
 
-use super::apply::Apply;
 use super::load::Admission;
 use super::load::Folding;
 use super::load::Loading;
 use super::msg::Ending;
 use super::msg::ProjectorArgs;
+use super::pending::Apply;
 use crate::context::Shared;
 use crate::context::Tenure;
 use crate::probe::Edge;

@@ -1,0 +1,196 @@
+//! Promotions over barriers, while the tail moves.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use refold_domain::cutover::Gate;
+use refold_domain::fold::erase;
+use refold_domain::spec::ProjectionSpec;
+use refold_ports::Registry;
+use refold_ports::registry::RegistryError;
+use refold_system::barrier::BarrierRef;
+use refold_system::barrier::PromotionOrder;
+use refold_system::barrier::drive;
+
+use crate::world::*;
+
+fn specs() -> Vec<ProjectionSpec> {
+    vec![
+        ProjectionSpec::of::<Ledger<1>>(),
+        ProjectionSpec::of::<Ledger<2>>(),
+    ]
+}
+
+fn order(label: &str) -> PromotionOrder {
+    PromotionOrder {
+        deadline: PATIENCE,
+        poll: Duration::from_millis(1),
+        ..PromotionOrder::of(label, "test")
+    }
+}
+
+/// Appends events until it is dropped.
+struct Tail(Arc<AtomicBool>);
+
+impl Tail {
+    fn start(world: &World) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let (world, told) = (world.clone(), Arc::clone(&over));
+        std::thread::spawn(move || {
+            while !told.load(Ordering::Relaxed) {
+                world.append(7);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        Self(over)
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+async fn two_versions(world: &World) -> (Process, Process) {
+    let first = world.start_caught_up(live()).await;
+    let second = Process::start_v2(world, replay_and_catch_up()).await;
+    second.ready().await;
+    (first, second)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuilt_version_is_promoted_under_a_moving_tail_and_rolled_back_again() {
+    let world = World::with_events(300);
+    let _processes = two_versions(&world).await;
+    let _tail = Tail::start(&world);
+    let (registry, specs) = (&world.store, specs());
+    let mut generation = 1;
+    for (label, version) in [("ledger_v2", V2), ("ledger_v1", V1)].repeat(5) {
+        let promotion = drive(registry, &specs, &order(label)).await;
+        let promotion = promotion.expect("a promotion");
+        generation += 1;
+        assert!(promotion.changed);
+        assert_eq!(promotion.to, version);
+        assert_eq!(promotion.generation, generation);
+        assert_eq!(promotion.switch.len(), PARTITIONS as usize);
+        for mark in registry.marks(version).await.expect("marks") {
+            assert!(mark.next >= promotion.switch[&mark.partition]);
+        }
+        let again = drive(registry, &specs, &order(label)).await;
+        let again = again.expect("the same answer");
+        assert!(!again.changed);
+        assert_eq!(again.switch, promotion.switch);
+    }
+    drop(_tail);
+    world.caught_up(V1).await;
+    world.caught_up(V2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_with_other_rows_is_refused_by_its_sums() {
+    let world = World::with_events(200);
+    let _processes = two_versions(&world).await;
+    // An event that only one version may see: the log loses it in between.
+    world.store.set_reachable(true);
+    let wrong = ProjectionSpec::of::<Ledger<1>>();
+    let unlinked = drive(&world.store, &[wrong], &order("ledger_v2")).await;
+    assert!(matches!(unlinked, Err(RegistryError::Conflict(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_that_stands_still_is_refused_at_the_deadline_and_leaves_no_barrier() {
+    let world = World::with_events(200);
+    let (_first, mut second) = two_versions(&world).await;
+    second.handle.drain().await.expect("drained");
+    world.append(100);
+    world.caught_up(V1).await;
+    let impatient = PromotionOrder {
+        deadline: Duration::from_millis(30),
+        ..order("ledger_v2")
+    };
+    let refused = drive(&world.store, &specs(), &impatient).await;
+    let Err(RegistryError::GateRefused(gates)) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(gates[0].gate, Gate::CaughtUp);
+    assert!(gates[0].detail.contains("ledger_v2"), "{}", gates[0].detail);
+    // It catches up in one go, past the offsets of the withdrawn barrier.
+    let _second = Process::start_v2(&world, replay_and_catch_up()).await;
+    world.caught_up(V2).await;
+    let promoted = drive(&world.store, &specs(), &order("ledger_v2")).await;
+    assert!(promoted.is_ok_and(|p| p.changed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_generation_is_refused_before_a_barrier_is_set() {
+    let world = World::with_events(100);
+    let _processes = two_versions(&world).await;
+    let stale = PromotionOrder {
+        if_generation: Some(7),
+        ..order("ledger_v2")
+    };
+    let refused = drive(&world.store, &specs(), &stale).await;
+    let expected = RegistryError::GenerationChanged {
+        wanted: 7,
+        found: 1,
+    };
+    assert_eq!(refused, Err(expected));
+    let unknown = drive(&world.store, &specs(), &order("ledger_v9")).await;
+    assert!(matches!(unknown, Err(RegistryError::UnknownVersion(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_version_is_activated_without_a_comparison() {
+    let world = World::with_events(100);
+    let process = world.start(replay_and_catch_up()).await;
+    process.ready().await;
+    let promoted = drive(&world.store, &specs(), &order("ledger_v1")).await;
+    let promoted = promoted.expect("a promotion");
+    assert_eq!((promoted.from, promoted.to), (None, V1));
+    assert!(promoted.changed);
+    let _ = erase(Ledger::<1>);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_judges_and_changes_nothing() {
+    let world = World::with_events(100);
+    let _processes = two_versions(&world).await;
+    let dry = PromotionOrder {
+        dry_run: true,
+        ..order("ledger_v2")
+    };
+    let judged = drive(&world.store, &specs(), &dry).await;
+    let judged = judged.expect("gates");
+    assert!(!judged.changed);
+    assert!(judged.gates.iter().all(|g| g.ok));
+    let active = world.store.active("ledger").await.expect("a registry");
+    assert_eq!(active.map(|a| a.version), Some(V1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_for_one_projection_are_driven_one_after_the_other() {
+    let world = World::with_events(200);
+    let _processes = two_versions(&world).await;
+    let _tail = Tail::start(&world);
+    let registry = Arc::new(world.store.clone());
+    let barrier = BarrierRef::spawn(registry, specs())
+        .await
+        .expect("an actor");
+    let orders = (0..6).map(|_| {
+        let barrier = barrier.clone();
+        tokio::spawn(async move { barrier.promote(order("ledger_v2")).await })
+    });
+    let mut changed = 0;
+    for answer in orders.collect::<Vec<_>>() {
+        let promotion = answer.await.expect("no panic").expect("a promotion");
+        assert_eq!(promotion.generation, 2);
+        changed += u32::from(promotion.changed);
+    }
+    assert_eq!(changed, 1, "one order switched, the others were told so");
+    barrier.stop();
+    let stopped = barrier.promote(order("ledger_v1")).await;
+    assert!(matches!(stopped, Err(RegistryError::Failed(_))));
+}

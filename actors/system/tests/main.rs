@@ -1,0 +1,16 @@
+//! The actor system over the memory adapters: one binary, one word a module.
+
+mod barrier;
+mod crash;
+mod halt;
+mod ownership;
+mod process;
+mod rebuild;
+mod world;
+
+/// Supervision rests on unwinding: with `panic = "abort"` a panic in a fold
+/// would end the whole process.
+#[test]
+fn panics_unwind() {
+    assert!(cfg!(panic = "unwind"));
+}
