@@ -140,6 +140,10 @@ impl Target {
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "error")
             .set("check.crcs", "true")
+            // Single records are read, so nothing is fetched ahead.
+            .set("queued.min.messages", "1")
+            .set("fetch.message.max.bytes", "65536")
+            .set("fetch.wait.max.ms", "10")
             .set("allow.auto.create.topics", "false")
             .create()
             .map_err(self.error("connect"))

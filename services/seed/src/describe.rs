@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::encode::Encoder;
 use crate::layout::{Layout, key_digits};
 use crate::oracle::{Differing, Oracle};
@@ -19,7 +21,7 @@ const BATCHES_PER_PARTITION: u64 = 8;
 const ZSTD_LEVEL: i32 = 3;
 
 /// The profile of a log, measured by generating it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Profile {
     /// Parameters of the log.
     pub params: SeedParams,

@@ -209,7 +209,7 @@ impl Oracle {
 }
 
 /// Answer of [`Oracle::differing_at`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Differing {
     /// Aggregates that exist.
     pub aggregates: u64,

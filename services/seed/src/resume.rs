@@ -1,7 +1,10 @@
 //! Where a log ends, and whether it is the one that is wanted.
 
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+use rdkafka::consumer::BaseConsumer;
 
 use crate::broker::{StoredRecord, Target};
 use crate::encode::Encoder;
@@ -19,9 +22,30 @@ const LOOKS_THAT_AGREE: u32 = 3;
 /// Looks after which somebody else must be writing.
 const LOOKS_AT_MOST: u32 = 40;
 
+/// A log that may be continued: where its partitions end, and a reader to
+/// check it with.
+pub(crate) struct Found<'a> {
+    target: &'a Target,
+    layout: &'a Layout,
+    /// Next offset of every partition.
+    pub(crate) ends: Vec<u64>,
+    /// One for all partitions: connecting costs more than what is read.
+    reader: Mutex<BaseConsumer>,
+}
+
+/// A topic that was created just now, and so has nothing in it.
+pub(crate) fn empty<'a>(target: &'a Target, layout: &'a Layout) -> Result<Found<'a>, SeedError> {
+    Ok(Found {
+        target,
+        layout,
+        ends: vec![0; layout.params().partitions as usize],
+        reader: Mutex::new(target.reader()?),
+    })
+}
+
 /// Checks that the topic may hold the log of `layout` and says where each
 /// partition of it ends, once the ends stand still.
-pub(crate) fn settled_ends(target: &Target, layout: &Layout) -> Result<Vec<u64>, SeedError> {
+pub(crate) fn settled<'a>(target: &'a Target, layout: &'a Layout) -> Result<Found<'a>, SeedError> {
     let wanted = layout.params().partitions;
     match target.partitions()? {
         None => return Err(SeedError::NoTopic(target.topic.clone())),
@@ -51,7 +75,12 @@ pub(crate) fn settled_ends(target: &Target, layout: &Layout) -> Result<Vec<u64>,
         agreed = if next == last { agreed + 1 } else { 1 };
         last = next;
         if agreed == LOOKS_THAT_AGREE {
-            return ends_of(target, &last);
+            return Ok(Found {
+                target,
+                layout,
+                ends: ends_of(target, &last)?,
+                reader: Mutex::new(reader),
+            });
         }
     }
     Err(SeedError::StillMoving(target.topic.clone()))
@@ -74,51 +103,50 @@ fn ends_of(target: &Target, watermarks: &[(u64, u64)]) -> Result<Vec<u64>, SeedE
         .collect()
 }
 
-/// Brings the stream of a partition to `end`, and checks on the way that the
-/// first and the last record of the log below it are the stream's. `None` for
-/// a partition without aggregates.
-pub(crate) fn stream_at<'a>(
-    target: &Target,
-    layout: &'a Layout,
-    partition: u32,
-    end: u64,
-) -> Result<Option<PartitionStream<'a>>, SeedError> {
-    let other_log = |offset| SeedError::OtherLog {
-        topic: target.topic.clone(),
-        partition,
-        offset,
-    };
-    let Some(mut stream) = PartitionStream::new(layout, partition) else {
-        return if end == 0 {
-            Ok(None)
-        } else {
-            Err(other_log(0))
+impl<'a> Found<'a> {
+    /// The stream of a partition, brought to where its log ends. Checks on the
+    /// way that the first and the last record of the log are the stream's.
+    /// `None` for a partition without aggregates.
+    pub(crate) fn stream(&self, partition: u32) -> Result<Option<PartitionStream<'a>>, SeedError> {
+        let end = self.ends[partition as usize];
+        let Some(mut stream) = PartitionStream::new(self.layout, partition) else {
+            return match end {
+                0 => Ok(None),
+                _ => Err(self.other_log(partition, 0)),
+            };
         };
-    };
-    if end == 0 {
-        return Ok(Some(stream));
+        if end > 0 {
+            self.check(partition, &stream.next_event())?;
+        }
+        if end > 1 {
+            stream.advance_to(end - 1);
+            self.check(partition, &stream.next_event())?;
+        }
+        Ok(Some(stream))
     }
-    let reader = target.reader()?;
-    let mut encoder = Encoder::new(layout.params());
-    let mut check = |event: &DrawnEvent| {
-        let found = target.record(&reader, partition, event.offset)?;
-        if found == expected_record(&mut encoder, event) {
+
+    fn check(&self, partition: u32, event: &DrawnEvent) -> Result<(), SeedError> {
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = self.target.record(&reader, partition, event.offset)?;
+        if found == expected_record(self.layout, event) {
             Ok(())
         } else {
-            Err(other_log(event.offset))
+            Err(self.other_log(partition, event.offset))
         }
-    };
-    check(&stream.next_event())?;
-    if end > 1 {
-        stream.advance_to(end - 1);
-        check(&stream.next_event())?;
     }
-    Ok(Some(stream))
+
+    fn other_log(&self, partition: u32, offset: u64) -> SeedError {
+        SeedError::OtherLog {
+            topic: self.target.topic.clone(),
+            partition,
+            offset,
+        }
+    }
 }
 
-fn expected_record(encoder: &mut Encoder, event: &DrawnEvent) -> StoredRecord {
+fn expected_record(layout: &Layout, event: &DrawnEvent) -> StoredRecord {
     let mut value = Vec::new();
-    encoder.encode(event, &mut value);
+    Encoder::new(layout.params()).encode(event, &mut value);
     StoredRecord {
         offset: event.offset as i64,
         key: key_of(i64::from(event.id)).into_bytes(),

@@ -13,7 +13,7 @@ use crate::pace::Pacer;
 use crate::parallel;
 use crate::params::SeedParams;
 use crate::progress::{self, Progress};
-use crate::resume::{settled_ends, stream_at};
+use crate::resume::{self, Found};
 use crate::stored::store_params;
 use crate::write::{Batching, Codec, Ledger, Writer};
 
@@ -86,23 +86,23 @@ pub fn seed(options: &SeedOptions) -> Result<SeedReport, SeedError> {
     let layout = Layout::new(&options.params)?;
     let target = &options.target;
     let created = prepare(options)?;
-    let started_at = if created {
-        vec![0; options.params.partitions as usize]
+    let found = if created {
+        resume::empty(target, &layout)?
     } else {
-        settled_ends(target, &layout)?
+        resume::settled(target, &layout)?
     };
-    let ledger = Ledger::new(&started_at, None);
+    let ledger = Ledger::new(&found.ends, None);
     let started = Instant::now();
     let missing = layout
         .end_offsets()
         .iter()
-        .zip(&started_at)
+        .zip(&found.ends)
         .map(|(end, start)| end.saturating_sub(*start))
         .sum();
     let run = Run {
         options,
         layout: &layout,
-        started_at: &started_at,
+        found: &found,
         order: layout.largest_first(),
         next: AtomicUsize::new(0),
         pacer: Pacer::new(options.rate),
@@ -117,7 +117,7 @@ pub fn seed(options: &SeedOptions) -> Result<SeedReport, SeedError> {
         .all(|(end, reached)| reached >= end);
     Ok(SeedReport {
         created,
-        started_at,
+        started_at: found.ends,
         ended_at,
         written: ledger.acked(),
         complete,
@@ -139,7 +139,7 @@ fn prepare(options: &SeedOptions) -> Result<bool, SeedError> {
 struct Run<'a> {
     options: &'a SeedOptions,
     layout: &'a Layout,
-    started_at: &'a [u64],
+    found: &'a Found<'a>,
     /// Partitions, largest first; `next` is the first that nobody has taken.
     order: Vec<u32>,
     next: AtomicUsize,
@@ -195,10 +195,8 @@ impl Run<'_> {
     }
 
     fn partition(&self, partition: u32, writer: &mut Writer) -> Result<(), SeedError> {
-        let start = self.started_at[partition as usize];
         let end = self.layout.events(partition);
-        let Some(mut stream) = stream_at(&self.options.target, self.layout, partition, start)?
-        else {
+        let Some(mut stream) = self.found.stream(partition)? else {
             return Ok(());
         };
         while stream.next_offset() < end {

@@ -50,7 +50,8 @@ pub(crate) fn store_params(
     let failed = companion.error("store the seed parameters");
     let producer: BaseProducer = companion
         .config()
-        .set("enable.idempotence", "true")
+        // Written twice is as good as once, so idempotence (and the half second
+        // that a producer id costs) is not needed.
         .set("acks", "all")
         .create()
         .map_err(&failed)?;

@@ -9,7 +9,7 @@ use crate::error::SeedError;
 use crate::layout::Layout;
 use crate::parallel;
 use crate::params::SeedParams;
-use crate::resume::{settled_ends, stream_at};
+use crate::resume::{self, Found};
 use crate::stored::stored_params;
 use crate::stream::PartitionStream;
 use crate::write::{Batching, Codec, Ledger, OnAcked, Writer};
@@ -94,9 +94,9 @@ pub fn tail(options: &TailOptions) -> Result<TailReport, SeedError> {
         None => stored_params(target)?.ok_or_else(|| SeedError::NoParams(target.topic.clone()))?,
     };
     let layout = Layout::new(&params)?;
-    let started_at = settled_ends(target, &layout)?;
-    let mut lanes = lanes(options, &layout, &started_at)?;
-    let ledger = Ledger::new(&started_at, options.on_acked.clone());
+    let found = resume::settled(target, &layout)?;
+    let mut lanes = lanes(&found, &layout)?;
+    let ledger = Ledger::new(&found.ends, options.on_acked.clone());
     let mut writer = Writer::new(target, &params, options.codec, Batching::Prompt, &ledger)?;
     let started = Instant::now();
     options.running.store(true, Ordering::Relaxed);
@@ -123,7 +123,7 @@ pub fn tail(options: &TailOptions) -> Result<TailReport, SeedError> {
     }
     writer.flush()?;
     Ok(TailReport {
-        started_at,
+        started_at: found.ends,
         ended_at: ledger.ends(),
         written: ledger.acked(),
         elapsed: started.elapsed(),
@@ -138,15 +138,9 @@ struct Lane<'a> {
     credit: f64,
 }
 
-fn lanes<'a>(
-    options: &TailOptions,
-    layout: &'a Layout,
-    started_at: &[u64],
-) -> Result<Vec<Lane<'a>>, SeedError> {
-    let streams = parallel::over_partitions(&layout.largest_first(), |partition| {
-        let end = started_at[partition as usize];
-        stream_at(&options.target, layout, partition, end)
-    });
+fn lanes<'a>(found: &Found<'a>, layout: &Layout) -> Result<Vec<Lane<'a>>, SeedError> {
+    let order = layout.largest_first();
+    let streams = parallel::over_partitions(&order, |partition| found.stream(partition));
     let mut lanes = Vec::new();
     for (partition, stream) in (0..).zip(streams) {
         if let Some(stream) = stream? {

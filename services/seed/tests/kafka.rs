@@ -120,28 +120,35 @@ fn assert_same(left: &[Vec<Record>], right: &[Vec<Record>]) {
 
 #[test]
 fn the_log_holds_the_stream_in_both_forms_and_under_every_codec() {
-    for (format, codec) in [
+    let cases = [
         (WireFormat::Proto, Codec::Lz4),
         (WireFormat::Json, Codec::Zstd),
         (WireFormat::Proto, Codec::None),
         (WireFormat::Json, Codec::Gzip),
         (WireFormat::Proto, Codec::Snappy),
-    ] {
-        let target = target("seed-forms");
-        let params = SeedParams {
-            format,
-            ..params(6_000, 700)
-        };
-        let mut options = options(&target, &params);
-        options.codec = codec;
-        let report = seed(&options).expect("seeded");
-        assert!(report.created && report.complete);
-        assert_eq!(report.written, 6_000);
-        let ends = Layout::new(&params).expect("a log").end_offsets();
-        assert_eq!(report.ended_at, ends);
-        assert_same(&read_back(&target), &generated(&params, &ends));
-        assert_eq!(stored_params(&target).expect("readable"), Some(params));
-    }
+    ];
+    std::thread::scope(|scope| {
+        for (format, codec) in cases {
+            scope.spawn(move || seed_and_read_back(format, codec));
+        }
+    });
+}
+
+fn seed_and_read_back(format: WireFormat, codec: Codec) {
+    let target = target("seed-forms");
+    let params = SeedParams {
+        format,
+        ..params(6_000, 700)
+    };
+    let mut options = options(&target, &params);
+    options.codec = codec;
+    let report = seed(&options).expect("seeded");
+    assert!(report.created && report.complete);
+    assert_eq!(report.written, 6_000);
+    let ends = Layout::new(&params).expect("a log").end_offsets();
+    assert_eq!(report.ended_at, ends);
+    assert_same(&read_back(&target), &generated(&params, &ends));
+    assert_eq!(stored_params(&target).expect("readable"), Some(params));
 }
 
 /// The process that the next test kills: this very test binary, told by its
