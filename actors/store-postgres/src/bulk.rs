@@ -104,6 +104,7 @@ impl PostgresWriter {
 
     /// Sends tuples, in frames, and waits while the server is behind.
     pub(crate) async fn copy_tuples(&mut self, mut tuples: Bytes) -> Result<(), StoreError> {
+        self.session()?;
         let mut load = self.load.take().ok_or_else(not_begun)?;
         let session = self.session()?;
         let copy = load.copy.as_mut().ok_or_else(copy_ended)?;
@@ -117,6 +118,7 @@ impl PostgresWriter {
 
     /// Ends the copy, whose errors appear only here, and builds the primary key.
     pub(crate) async fn index_load(&mut self, rows: u64) -> Result<(), StoreError> {
+        self.session()?;
         let deadline = self.options.index_deadline;
         let copy = self.load()?.copy.take().ok_or_else(copy_ended)?;
         let session = self.session()?;
@@ -141,6 +143,7 @@ impl PostgresWriter {
 
     /// Moves the mark with the sums and commits.
     pub(crate) async fn seal_load(&mut self, seal: &BulkSeal) -> Result<Committed, StoreError> {
+        self.session()?;
         let load = self.load.take().ok_or_else(not_begun)?;
         check_seal(&load, seal)?;
         let session = self.session()?;

@@ -219,3 +219,46 @@ fn element(ty: ColumnType) -> Type {
         ColumnType::Uuid => Type::UUID,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use refold_ports::conformance::store::fixtures::WIDE_V1;
+
+    #[test]
+    fn statements_name_every_column_quoted_and_the_table_by_numbers() {
+        let leaf = Leaf::new(VersionId(7), Partition(3), &WIDE_V1).expect("a leaf");
+        let create = leaf.create();
+        assert!(create.starts_with("create table rm.v7_p3 (\"key\" bigint not null, "));
+        assert!(create.contains("\"order\" bigint, \"agg_version\" bigint not null"));
+        assert!(leaf.fetch().ends_with("from rm.v7_p3 where key = any($1)"));
+    }
+
+    #[test]
+    fn names_that_are_no_columns_are_refused() {
+        let long = "a".repeat(32);
+        let hostile = [
+            "",
+            "1a",
+            "A",
+            "a b",
+            "a\"",
+            "a;--",
+            "\u{e4}",
+            "key",
+            "off",
+            "deleted",
+            "agg_version",
+            "_a",
+            "a'",
+            "a\0",
+            &long,
+        ];
+        for name in hostile {
+            assert!(checked(name).is_err(), "{name:?}");
+        }
+        for name in ["a", "order", "select", "a_1", &long[..31]] {
+            assert_eq!(checked(name), Ok(name));
+        }
+    }
+}

@@ -230,3 +230,67 @@ fn set_up(options: &SessionOptions) -> String {
         options.maintenance_work_mem_mib
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const XID: &str = "select pg_current_xact_id()::text";
+
+    async fn session() -> Session {
+        let dsn = refold_local::testing::stack().postgres.clone();
+        let options = SessionOptions::parse(&dsn).expect("a connection string");
+        Session::open(&options, "refold test")
+            .await
+            .expect("a session")
+    }
+
+    async fn begin(session: &Session) -> String {
+        session
+            .batch("begin", "begin")
+            .await
+            .expect("a transaction");
+        let row = session.one("read the id", XID, &[]).await;
+        row.expect("an id").get(0)
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_the_server_turned_into_a_rollback_is_reported() {
+        let session = session().await;
+        let xid = begin(&session).await;
+        session
+            .batch("fail", "select 1 / 0")
+            .await
+            .expect_err("an error that aborts the transaction");
+        // The server answers this commit without an error.
+        let outcome = session.commit(&xid).await;
+        assert!(matches!(outcome, Err(StoreError::Retry(_))), "{outcome:?}");
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_is_in_is_reported() {
+        let session = session().await;
+        let xid = begin(&session).await;
+        assert_eq!(session.commit(&xid).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_commit_outside_of_a_transaction_is_not_mistaken_for_one() {
+        let session = session().await;
+        let xid = begin(&session).await;
+        session.rollback().await.expect("a rollback");
+        let outcome = session.commit(&xid).await;
+        assert!(matches!(outcome, Err(StoreError::Retry(_))), "{outcome:?}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_does_not_come_ends_the_wait() {
+        let mut session = session().await;
+        session.deadline = Duration::from_millis(50);
+        let outcome = session.batch("sleep", "select pg_sleep(30)").await;
+        assert!(
+            matches!(outcome, Err(StoreError::Disconnected(_))),
+            "{outcome:?}"
+        );
+    }
+}

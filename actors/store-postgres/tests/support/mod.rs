@@ -1,0 +1,89 @@
+//! A database of its own for each case, with writers behind a proxy.
+
+// Each test binary uses its part of this.
+#![allow(dead_code)]
+
+pub(crate) mod proxy;
+
+use refold_local::testing;
+use refold_ports::conformance::store::Break;
+use refold_ports::conformance::store::StoreHarness;
+use refold_ports::registry::ReadModel;
+use refold_ports::registry::Registry;
+use refold_ports::sink::Sink;
+use refold_store_postgres::PgReadModel;
+use refold_store_postgres::PgRegistry;
+use refold_store_postgres::PostgresSink;
+use refold_store_postgres::ReadOptions;
+use refold_store_postgres::SessionOptions;
+use refold_store_postgres::migrate;
+use tokio_postgres::Client;
+use tokio_postgres::NoTls;
+
+use proxy::Proxy;
+
+/// A migrated database and every port to it.
+pub(crate) struct Postgres {
+    /// Straight to the server.
+    pub(crate) options: SessionOptions,
+    /// Stands between the server and the writers of [`StoreHarness::sink`].
+    pub(crate) proxy: Proxy,
+    sink: PostgresSink,
+    registry: PgRegistry,
+    read_model: PgReadModel,
+}
+
+impl Postgres {
+    /// A fresh database.
+    pub(crate) async fn fresh() -> Self {
+        let dsn = testing::fresh_database("store").expect("a database for the test");
+        let options = SessionOptions::parse(&dsn).expect("a connection string");
+        migrate(&options).await.expect("a migrated database");
+        let server = dsn
+            .split_once('@')
+            .and_then(|(_, rest)| rest.split_once('/'))
+            .map(|(server, _)| server.to_owned())
+            .expect("user@host:port/database");
+        let proxy = Proxy::to(server.clone()).await;
+        let through = dsn.replace(&server, proxy.address());
+        let through = SessionOptions::parse(&through).expect("a connection string");
+        Self {
+            sink: PostgresSink::new(through),
+            registry: PgRegistry::new(&options),
+            read_model: PgReadModel::new(&options, ReadOptions::default()),
+            proxy,
+            options,
+        }
+    }
+
+    /// A sink that goes straight to the server.
+    pub(crate) fn direct_sink(&self) -> PostgresSink {
+        PostgresSink::new(self.options.clone())
+    }
+
+    /// A connection for looking at the database.
+    pub(crate) async fn client(&self) -> Client {
+        let connected = self.options.config.connect(NoTls).await;
+        let (client, connection) = connected.expect("a connection");
+        tokio::spawn(connection);
+        client
+    }
+}
+
+impl StoreHarness for Postgres {
+    fn sink(&self) -> &dyn Sink {
+        &self.sink
+    }
+
+    fn registry(&self) -> &dyn Registry {
+        &self.registry
+    }
+
+    fn read_model(&self) -> &dyn ReadModel {
+        &self.read_model
+    }
+
+    fn break_next_commit(&self, moment: Break) {
+        self.proxy.break_next_commit(moment);
+    }
+}
