@@ -2,4 +2,5 @@
 //! implementation runs.
 
 pub mod log;
+pub mod registry;
 pub mod store;
