@@ -77,12 +77,20 @@ fn build_directory() -> Result<PathBuf> {
 /// # Errors
 /// When there is no `psql`, or the server refuses.
 pub fn fresh_database(prefix: &str) -> Result<String> {
-    let base = &stack().postgres;
+    create_database(&stack().postgres, prefix)
+}
+
+/// Creates an empty database, named after `prefix` and like no other, on the server of the
+/// connection URL `base`, and returns its URL.
+///
+/// # Errors
+/// When there is no `psql`, or the server refuses.
+pub fn create_database(base: &str, prefix: &str) -> Result<String> {
     let name = unique(prefix, '_');
     let bin = locate::find_postgres_bin()
         .map(|bin| bin.join("psql"))
         .or_else(|| locate::on_path("psql"))
-        .ok_or_else(|| Error::new("no `psql` found to create a database for a test"))?;
+        .ok_or_else(|| Error::new("no `psql` found to create a database"))?;
     postgres::psql(&bin, base, &format!("create database {name}"))?;
     let (server, _) = base
         .rsplit_once('/')

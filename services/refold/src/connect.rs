@@ -19,15 +19,21 @@ use crate::machine::revision;
 /// # Errors
 /// A usage failure when the address cannot be read, an error when the password file cannot.
 pub(crate) fn session(args: &StoreArgs) -> Result<SessionOptions, Failure> {
-    let options = SessionOptions::parse(&args.postgres)
+    let mut options = SessionOptions::parse(&args.postgres)
         .map_err(|error| Failure::usage(format!("-postgres: {error}")))?;
     let Some(path) = &args.postgres_password_file else {
         return Ok(options);
     };
     let password = std::fs::read_to_string(path).map_err(|error| {
-        Failure::usage(format!("-postgres-password-file {}: {error}", path.display()))
+        Failure::usage(format!(
+            "-postgres-password-file {}: {error}",
+            path.display()
+        ))
     })?;
-    Ok(options.with_password(password.trim_end_matches(['\r', '\n'])))
+    options
+        .config
+        .password(password.trim_end_matches(['\r', '\n']));
+    Ok(options)
 }
 
 /// The log of a topic. Nothing is asked of the brokers yet.
@@ -39,8 +45,7 @@ pub(crate) fn log(args: &LogArgs) -> Result<KafkaSource, Failure> {
 /// Brings the control tables up to date and opens the registry.
 pub(crate) async fn registry(options: &SessionOptions) -> Result<Arc<PgRegistry>, Failure> {
     refold_store_postgres::migrate(options).await?;
-    let registry = PgRegistry::connect(options).await?;
-    Ok(Arc::new(registry))
+    Ok(Arc::new(PgRegistry::new(options)))
 }
 
 /// What a process says of itself.

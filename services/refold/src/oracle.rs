@@ -1,10 +1,10 @@
 //! Comparing a table with the oracle's known final state, row by row and cell by cell.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use refold_domain::spec::ProjectionSpec;
-use refold_projection::Timestamp;
 use refold_projection::CellValue;
+use refold_projection::Timestamp;
 use refold_projection::cell::CellReader;
 use refold_projection::cell::write_bytes;
 use refold_seed::oracle::Expected;
@@ -43,7 +43,7 @@ pub(crate) struct Outcome {
 impl Outcome {
     const SAMPLES: usize = 10;
 
-    fn differ(&mut self, sentence: String) {
+    pub(crate) fn differ(&mut self, sentence: String) {
         self.differences += 1;
         if self.samples.len() < Self::SAMPLES {
             self.samples.push(sentence);
@@ -60,24 +60,31 @@ impl Outcome {
     }
 }
 
-/// Compares one partition. `rows` holds the table's rows by key, each the
-/// cells of a `COPY` tuple: key, columns, agg_version, off, deleted.
+/// One row of a table: its columns' cells, each with its length prefix, and its position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TableRow {
+    pub(crate) cells: Box<[u8]>,
+    pub(crate) applied_seq: u64,
+    pub(crate) off: i64,
+}
+
+/// Compares one partition. `rows` holds the table's rows by key, tombstones left out.
 pub(crate) fn compare(
     spec: &ProjectionSpec,
     rules: Rules,
-    mut rows: BTreeMap<i64, Vec<u8>>,
+    mut rows: HashMap<i64, TableRow>,
     expected: impl IntoIterator<Item = Expected>,
 ) -> Outcome {
     let mut outcome = Outcome::default();
-    for row in expected {
+    for want in expected {
         outcome.expected += 1;
-        let Some(cells) = rows.remove(&row.id) else {
-            outcome.differ(format!("aggregate {}: no row", row.id));
+        let Some(row) = rows.remove(&want.id) else {
+            outcome.differ(format!("aggregate {}: no row", want.id));
             continue;
         };
         outcome.compared += 1;
-        if let Err(sentence) = compare_row(spec, rules, &row, &cells) {
-            outcome.differ(format!("aggregate {}: {sentence}", row.id));
+        if let Err(sentence) = compare_row(spec, rules, &want, &row) {
+            outcome.differ(format!("aggregate {}: {sentence}", want.id));
         }
     }
     for id in rows.keys() {
@@ -89,26 +96,30 @@ pub(crate) fn compare(
 fn compare_row(
     spec: &ProjectionSpec,
     rules: Rules,
-    row: &Expected,
-    cells: &[u8],
+    want: &Expected,
+    row: &TableRow,
 ) -> Result<(), String> {
-    let mut reader = CellReader::new(cells);
-    let mut next = |name: &str, want: &[u8]| {
-        let found = reader.next_raw().map_err(|error| error.to_string())?;
-        if found == want {
-            return Ok(());
-        }
-        Err(format!("{name} is {found:02x?}, expected {want:02x?}"))
-    };
-    next("key", &int(row.id))?;
+    let mut reader = CellReader::new(&row.cells);
     for column in spec.columns {
-        let want = expected_cell(rules, row, column.name)
-            .ok_or_else(|| format!("the oracle knows nothing of column {}", column.name))?;
-        next(column.name, &want)?;
+        let name = column.name;
+        let expected = expected_cell(rules, want, name)
+            .ok_or_else(|| format!("the known final state has no column {name}"))?;
+        let found = reader.next_raw().map_err(|error| error.to_string())?;
+        if found != expected {
+            return Err(format!("{name} is {found:02x?}, expected {expected:02x?}"));
+        }
     }
-    next("agg_version", &int(row.last_version as i64))?;
-    next("off", &int(row.last_offset as i64))?;
-    next("deleted", &cell(&false))
+    let positions = [
+        ("applied_seq", row.applied_seq, want.last_version),
+        ("applied_offset", row.off.unsigned_abs(), want.last_offset),
+    ];
+    match positions
+        .iter()
+        .find(|(_, found, expected)| found != expected)
+    {
+        Some((name, found, expected)) => Err(format!("{name} is {found}, expected {expected}")),
+        None => Ok(()),
+    }
 }
 
 fn cell(value: &impl CellValue) -> Vec<u8> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::CommandFactory;
 use clap::Parser;
 use refold_domain::fold::AnyProjection;
+use refold_telemetry::LogFormat;
 
 use crate::cli::Cli;
 use crate::cli::Command;
@@ -22,7 +23,9 @@ pub(crate) type Projections = Vec<Arc<dyn AnyProjection>>;
 /// The binary's own name may be a command (a link named `projector` or
 /// `cutover`). Data goes to stdout, everything else to stderr.
 pub fn run(projections: Projections) -> ExitCode {
-    refold_telemetry::init_logging();
+    if let Err(error) = refold_telemetry::init_logging(LogFormat::Text, "info") {
+        eprintln!("refold: {error}");
+    }
     let cli = match Cli::try_parse_from(arguments()) {
         Ok(cli) => cli,
         Err(error) => {
@@ -56,12 +59,12 @@ fn dispatch(command: Command, projections: &Projections) -> Result<ExitCode, Fai
         }
         Command::Api(args) => runtime.block_on(command::api::run(args, projections)),
         Command::Cutover(args) => runtime.block_on(command::cutover::run(args)),
-        Command::Seed(args) => command::seed::run(args),
+        Command::Seed(args) => runtime.block_on(command::seed::run(args)),
         Command::Verify(args) => runtime.block_on(command::verify::run(args, projections)),
         Command::List(args) => runtime.block_on(command::list::run(args)),
         Command::Load(args) => runtime.block_on(command::load::run(args)),
         Command::Bench(args) => runtime.block_on(command::bench::run(args, projections)),
-        Command::Demo(args) => runtime.block_on(command::demo::run(args)),
+        Command::Demo(args) => runtime.block_on(command::demo::run(args, &projections)),
     }
 }
 
@@ -85,10 +88,16 @@ fn arguments() -> Vec<String> {
         .map(|arg| arg.to_string_lossy().into_owned())
         .collect();
     let command = Cli::command();
-    let names: Vec<_> = command.get_subcommands().map(clap::Command::get_name).collect();
+    let names: Vec<_> = command
+        .get_subcommands()
+        .map(clap::Command::get_name)
+        .collect();
     let stem = args.first().map(|path| {
         let path = std::path::Path::new(path);
-        path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+        path.file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
     });
     if let Some(stem) = stem.filter(|stem| names.contains(&stem.as_str())) {
         args.insert(1, stem);

@@ -248,6 +248,9 @@ pub enum SeedAction {
         /// The stream.
         #[command(flatten)]
         stream: StreamArgs,
+        /// csv or ndjson.
+        #[arg(long, default_value = "csv")]
+        output: String,
         /// Only this aggregate.
         #[arg(long)]
         id: Option<i64>,
@@ -256,26 +259,27 @@ pub enum SeedAction {
         at: Option<u64>,
     },
     /// Go on with the same stream at a fixed rate until stopped.
-    Tail {
-        /// The stream.
-        #[command(flatten)]
-        stream: StreamArgs,
-        /// Events per second over all partitions.
-        #[arg(long, default_value = "20k")]
-        rate: Count,
-        /// Stop after this long. Default: when told to.
-        #[arg(long, value_parser = duration)]
-        duration: Option<Duration>,
-        /// Compression of the log.
-        #[arg(long, default_value = "lz4")]
-        codec: String,
-        /// Print the ids that were just written, a line each, at most 100 a second.
-        #[arg(long)]
-        print_ids: bool,
-        /// The log.
-        #[command(flatten)]
-        log: LogArgs,
-    },
+    Tail(SeedTailArgs),
+}
+
+/// `seed tail`: the parameters of the stream are stored beside the topic.
+#[derive(Debug, Clone, Args)]
+pub struct SeedTailArgs {
+    /// Events per second over all partitions.
+    #[arg(long, default_value = "20k")]
+    pub rate: Count,
+    /// Stop after this long. Default: when told to.
+    #[arg(long, value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// Compression of the log.
+    #[arg(long, default_value = "lz4")]
+    pub codec: String,
+    /// Print the ids that were just written, a line each, at most 100 a second.
+    #[arg(long)]
+    pub print_ids: bool,
+    /// The log.
+    #[command(flatten)]
+    pub log: LogArgs,
 }
 
 /// `verify`
@@ -360,7 +364,11 @@ pub struct BenchReplayArgs {
     #[arg(long, default_value = "4GiB")]
     pub memory: Count,
     /// The version to rebuild.
-    #[arg(long = "version", id = "projection_version", default_value = "accounts_v4")]
+    #[arg(
+        long = "version",
+        id = "projection_version",
+        default_value = "accounts_v4"
+    )]
     pub version: String,
     /// One JSON object as the last line on stdout.
     #[arg(long)]

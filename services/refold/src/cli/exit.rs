@@ -130,6 +130,17 @@ impl From<ReadError> for Failure {
     }
 }
 
+impl From<refold_system::Failure> for Failure {
+    fn from(failure: refold_system::Failure) -> Self {
+        let kind = match &failure {
+            refold_system::Failure::Refused(_) => Kind::Refused,
+            refold_system::Failure::Unreachable(_) => Kind::Unreachable,
+            _ => Kind::Error,
+        };
+        Self::new(kind, failure.to_string())
+    }
+}
+
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::new(Kind::Error, format!("{error:#}"))

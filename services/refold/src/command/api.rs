@@ -34,7 +34,10 @@ pub(crate) async fn run(args: ApiArgs, projections: &Projections) -> Result<Exit
         Telemetry::new(&labels).map_err(|error| Failure::error("set the metrics up", error))?;
     let registry = connect::as_registry(&connect::registry(&session).await?);
     let reads = PgReadModel::new(&session, ReadOptions::default());
-    let owned = specs.iter().map(|spec| ProjectionSpec::clone(spec)).collect();
+    let owned = specs
+        .iter()
+        .map(|spec| ProjectionSpec::clone(spec))
+        .collect();
     let barrier = BarrierRef::spawn(Arc::clone(&registry), owned)
         .await
         .map_err(|error| Failure::error("start the barrier", error))?;
@@ -64,10 +67,7 @@ pub(crate) async fn run(args: ApiArgs, projections: &Projections) -> Result<Exit
 }
 
 /// The specs that the api answers for, those of the default projection first.
-fn specs(
-    default: &str,
-    projections: &Projections,
-) -> Result<Vec<Arc<ProjectionSpec>>, Failure> {
+fn specs(default: &str, projections: &Projections) -> Result<Vec<Arc<ProjectionSpec>>, Failure> {
     let all = projections.iter().map(|p| Arc::new(p.spec().clone()));
     let (mut first, others): (Vec<_>, Vec<_>) = all.partition(|spec| spec.name == default);
     if first.is_empty() {

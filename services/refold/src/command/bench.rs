@@ -63,9 +63,8 @@ impl Ground {
             (Some(brokers), Some(postgres)) => (None, brokers.clone(), postgres.clone()),
             _ => {
                 let options = StackOptions::new(&dir);
-                let up = tokio::task::spawn_blocking(move || {
-                    Stack::up(&options).and_then(Stack::guard)
-                });
+                let up =
+                    tokio::task::spawn_blocking(move || Stack::up(&options).and_then(Stack::guard));
                 let guard = up
                     .await
                     .map_err(|error| Failure::error("start the stack", error))?
@@ -148,12 +147,15 @@ async fn measure(
     projection: Arc<dyn AnyProjection>,
     ground: &Ground,
 ) -> Result<(Value, Vec<u64>), Failure> {
-    eprintln!("seed {} events into {}", args.stream.events, ground.log.topic);
+    eprintln!(
+        "seed {} events into {}",
+        args.stream.events, ground.log.topic
+    );
     ground.seed(args).await?;
     let mut rates = Vec::new();
     let mut figures = Value::Null;
     for run in 0..args.runs.max(1) {
-        let database = refold_local::create_database(&ground.postgres, "bench")
+        let database = refold_local::testing::create_database(&ground.postgres, "bench")
             .map_err(|error| Failure::error("create a database", error))?;
         let session = SessionOptions::parse(&database)
             .map_err(|error| Failure::usage(format!("-postgres: {error}")))?;
@@ -170,6 +172,7 @@ async fn once(
     ground: &Ground,
     session: &SessionOptions,
 ) -> Result<Value, Failure> {
+    let checked = Arc::clone(&projection);
     let registry = connect::registry(session).await?;
     let source = connect::log(&ground.log)?;
     let board = Board::new();
@@ -194,8 +197,17 @@ async fn once(
     let seconds = began.elapsed().as_secs_f64();
     let cpu = machine::cpu_seconds() - cpu;
     let peak = machine::peak_memory_bytes();
-    let checked = verify::expected(session, &args.version, &args.stream, args.format).await?;
-    Ok(figures(args, &board, &Measured { seconds, cpu, peak, checked }))
+    let checked = verify::with_oracle(session, &checked, &args.stream, args.format).await?;
+    Ok(figures(
+        args,
+        &board,
+        &Measured {
+            seconds,
+            cpu,
+            peak,
+            checked,
+        },
+    ))
 }
 
 struct Measured {
@@ -214,8 +226,14 @@ fn figures(args: &BenchReplayArgs, board: &Board, measured: &Measured) -> Value 
     let stages: serde_json::Map<_, _> = Stage::ALL
         .into_iter()
         .map(|stage| {
-            let wall: f64 = all.iter().map(|(_, o)| o.busy.get(stage).as_secs_f64()).sum();
-            let cpu: f64 = all.iter().map(|(_, o)| o.cpu.get(stage).as_secs_f64()).sum();
+            let wall: f64 = all
+                .iter()
+                .map(|(_, o)| o.busy.get(stage).as_secs_f64())
+                .sum();
+            let cpu: f64 = all
+                .iter()
+                .map(|(_, o)| o.cpu.get(stage).as_secs_f64())
+                .sum();
             let figures = json!({ "wall_seconds": wall, "cpu_seconds": cpu });
             (stage.word().to_owned(), figures)
         })
@@ -260,7 +278,9 @@ fn print(figures: &Value, rates: &[u64]) {
     );
     println!(
         "client CPU {:.0} ns an event, peak memory {} MiB of {} MiB allowed",
-        figures["client_cpu_ns_per_event"].as_f64().unwrap_or_default(),
+        figures["client_cpu_ns_per_event"]
+            .as_f64()
+            .unwrap_or_default(),
         number("peak_memory_bytes").0 >> 20,
         number("memory_limit_bytes").0 >> 20,
     );
@@ -280,7 +300,10 @@ fn print(figures: &Value, rates: &[u64]) {
     if let (Some(min), Some(max)) = (sorted.first(), sorted.last()) {
         let median = sorted[sorted.len() / 2];
         let [min, median, max] = [*min, median, *max].map(Count);
-        println!("events/s over {} runs: {min} min, {median} median, {max} max", rates.len());
+        println!(
+            "events/s over {} runs: {min} min, {median} median, {max} max",
+            rates.len()
+        );
     }
     println!("{}, revision {}", figures["machine"], figures["revision"]);
 }

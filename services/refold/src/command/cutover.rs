@@ -57,13 +57,19 @@ pub(crate) async fn ask(
 fn tell(version: &str, dry_run: bool, body: &Value) -> String {
     let mut out = String::new();
     for gate in body["gates"].as_array().into_iter().flatten() {
-        let verdict = if gate["ok"] == json!(true) { "ok" } else { "NO" };
+        let verdict = if gate["ok"] == json!(true) {
+            "ok"
+        } else {
+            "NO"
+        };
         let (name, detail) = (text(&gate["gate"]), text(&gate["detail"]));
         out.push_str(&format!("  gate {name:<10} {verdict}  {detail}\n"));
     }
     let generation = &body["generation"];
     if body["changed"] == json!(false) && !dry_run {
-        out.push_str(&format!("{version} is active already, generation {generation}\n"));
+        out.push_str(&format!(
+            "{version} is active already, generation {generation}\n"
+        ));
     } else if dry_run {
         out.push_str(&format!(
             "No changes made. Next: refold cutover -version {version}\n"

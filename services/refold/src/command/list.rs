@@ -31,10 +31,16 @@ pub(crate) async fn run(args: ListArgs) -> Result<ExitCode, Failure> {
         }));
     }
     if args.json {
-        println!("{}", json!({ "schema": "refold.list/1", "versions": shown }));
+        println!(
+            "{}",
+            json!({ "schema": "refold.list/1", "versions": shown })
+        );
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{:<24} {:<9} {:>10} {:>16} {:>14}", "VERSION", "STATE", "AT TAIL", "OFFSETS", "ROWS");
+    println!(
+        "{:<24} {:<9} {:>10} {:>16} {:>14}",
+        "VERSION", "STATE", "AT TAIL", "OFFSETS", "ROWS"
+    );
     for row in &shown {
         let count = |name: &str| Count(row[name].as_u64().unwrap_or_default()).to_string();
         let word = |name: &str| row[name].as_str().unwrap_or_default().to_owned();

@@ -43,7 +43,10 @@ pub(crate) async fn run(args: LoadArgs) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::error("read the api", error))?;
     for failure in &report.failures {
         let at = failure.at.as_secs_f64();
-        eprintln!("failed read at {at:.3} s: {} {}", failure.uri, failure.reason);
+        eprintln!(
+            "failed read at {at:.3} s: {} {}",
+            failure.uri, failure.reason
+        );
     }
     if args.json {
         println!("{}", report.to_json());

@@ -33,7 +33,9 @@ pub(crate) async fn run(
     let source = connect::log(&args.log)?;
     let listener = TcpListener::bind(args.metrics_listen)
         .await
-        .map_err(|error| Failure::usage(format!("-metrics-listen {}: {error}", args.metrics_listen)))?;
+        .map_err(|error| {
+            Failure::usage(format!("-metrics-listen {}: {error}", args.metrics_listen))
+        })?;
     let telemetry = Telemetry::new(&connect::labels("projector"))
         .map_err(|error| Failure::error("set the metrics up", error))?;
     let telemetry = Arc::new(telemetry);
@@ -41,7 +43,12 @@ pub(crate) async fn run(
     telemetry.observe_board(&board);
 
     let (stop, stopped) = watch::channel(false);
-    let health = serve_health(listener, Arc::clone(&telemetry), board.clone(), stopped.clone());
+    let health = serve_health(
+        listener,
+        Arc::clone(&telemetry),
+        board.clone(),
+        stopped.clone(),
+    );
     let registry = connect::registry(&session).await?;
     let sink = Arc::new(PostgresSink::new(session));
     let plugs = Plugs::new(

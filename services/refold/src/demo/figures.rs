@@ -151,7 +151,11 @@ impl Figures {
                 Count(switch.unsigned_abs())
             ),
             format!("  certificate   {}", self.certificate()),
-            format!("  machine       {}, revision {}", machine::describe(), revision()),
+            format!(
+                "  machine       {}, revision {}",
+                machine::describe(),
+                revision()
+            ),
             String::new(),
         ]
         .join("\n")
@@ -189,7 +193,10 @@ impl Figures {
     /// An error when the run proves nothing.
     pub(crate) fn judge(&self) -> Result<(), Failure> {
         let bad = |sentence: String| Err(Failure::new(Kind::Differences, sentence));
-        for (what, found) in [("accounts_v3", &self.live), ("the known final state", &self.oracle)] {
+        for (what, found) in [
+            ("accounts_v3", &self.live),
+            ("the known final state", &self.oracle),
+        ] {
             if found.differences > 0 {
                 let samples = found.samples.join("; ");
                 return bad(format!(
@@ -198,7 +205,10 @@ impl Figures {
                 ));
             }
             if found.rows < self.args.stream.aggregates.0 {
-                return bad(format!("only {} rows were compared with {what}", found.rows));
+                return bad(format!(
+                    "only {} rows were compared with {what}",
+                    found.rows
+                ));
             }
         }
         if self.live.intended != self.live.intended_expected {
@@ -209,7 +219,10 @@ impl Figures {
         }
         if self.load.failed > 0 {
             let first = self.load.failures.first();
-            return bad(format!("{} reads failed; first: {first:?}", self.load.failed));
+            return bad(format!(
+                "{} reads failed; first: {first:?}",
+                self.load.failed
+            ));
         }
         if self.load.reads < self.args.reads.0 {
             return bad(format!("only {} reads were made", self.load.reads));

@@ -14,11 +14,11 @@ use crate::cli::Count;
 use crate::cli::DemoArgs;
 use crate::cli::Failure;
 use crate::load::Span;
+use crate::run::Projections;
 
 pub(crate) use figures::Comparison;
 pub(crate) use figures::Figures;
 pub(crate) use processes::Role;
-pub(crate) use processes::free_address;
 use scene::Scene;
 
 const LIVE: &str = "accounts_v3";
@@ -32,8 +32,8 @@ const STEP_BOUND: Duration = Duration::from_secs(120);
 /// # Errors
 /// The step that failed, with the last words of the process that it was waiting for. Differences
 /// and failed reads are errors too, after the proof was printed.
-pub(crate) async fn run(args: DemoArgs) -> Result<Figures, Failure> {
-    let mut scene = Scene::open(args).await?;
+pub(crate) async fn run(args: DemoArgs, projections: Projections) -> Result<Figures, Failure> {
+    let mut scene = Scene::open(args, projections).await?;
     let outcome = play(&mut scene).await;
     let closed = scene.close().await;
     let figures = outcome?;
@@ -54,7 +54,9 @@ async fn play(scene: &mut Scene) -> Result<Figures, Failure> {
     scene.step("start accounts_v3 live and the api");
     scene.start_live(LIVE).await?;
     scene.start_api().await?;
-    scene.wait_state(LIVE, VersionState::Active, STEP_BOUND).await?;
+    scene
+        .wait_state(LIVE, VersionState::Active, STEP_BOUND)
+        .await?;
 
     scene.step(&format!(
         "read at {}/s, append {} events/s",
@@ -77,7 +79,9 @@ async fn play(scene: &mut Scene) -> Result<Figures, Failure> {
 
     scene.step("catch up with the moving tail");
     let began = Instant::now();
-    scene.wait_state(NEW, VersionState::Ready, STEP_BOUND).await?;
+    scene
+        .wait_state(NEW, VersionState::Ready, STEP_BOUND)
+        .await?;
     let catch_up = began.elapsed();
 
     scene.step("verify accounts_v4 against accounts_v3 and against the known final state");

@@ -1,12 +1,14 @@
 //! The stage of a demo: its stack, its processes and its reads.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
+use refold_domain::fold::AnyProjection;
 use refold_domain::version::VersionState;
-use refold_local::StackGuard;
 use refold_local::Stack;
+use refold_local::StackGuard;
 use refold_local::StackOptions;
 use refold_ports::Registry;
 use refold_ports::registry::MarkRow;
@@ -27,7 +29,8 @@ use crate::cli::DemoArgs;
 use crate::cli::Failure;
 use crate::cli::Kind;
 use crate::cli::word;
-use crate::command;
+use crate::command::cutover;
+use crate::command::verify;
 use crate::connect;
 use crate::load;
 use crate::load::FreshIds;
@@ -36,6 +39,8 @@ use crate::load::LoadProgress;
 use crate::load::LoadReport;
 use crate::load::Span;
 use crate::load::SpanMark;
+use crate::run::Projections;
+use crate::run::find;
 
 /// Between two looks at something that another process does.
 const LOOK: Duration = Duration::from_millis(20);
@@ -48,6 +53,7 @@ struct Load {
 /// Everything that a demo started.
 pub(super) struct Scene {
     args: DemoArgs,
+    projections: Projections,
     began: Instant,
     stack: Option<StackGuard>,
     logs: PathBuf,
@@ -55,7 +61,7 @@ pub(super) struct Scene {
     postgres: String,
     topic: String,
     api: String,
-    registry: Option<std::sync::Arc<PgRegistry>>,
+    registry: Option<Arc<PgRegistry>>,
     roles: Vec<Role>,
     load: Option<Load>,
     fresh: FreshIds,
@@ -65,7 +71,7 @@ pub(super) struct Scene {
 
 impl Scene {
     /// Brings the stack up, or uses the one that the flags name.
-    pub(super) async fn open(args: DemoArgs) -> Result<Self, Failure> {
+    pub(super) async fn open(args: DemoArgs, projections: Projections) -> Result<Self, Failure> {
         let began = Instant::now();
         let dir = args.stack_dir.clone().unwrap_or_else(|| {
             std::env::temp_dir().join(format!("refold-demo-{}", std::process::id()))
@@ -85,12 +91,17 @@ impl Scene {
                     .map_err(|error| Failure::error("start the stack", error))?
                     .map_err(|error| Failure::new(Kind::Unreachable, error.to_string()))?;
                 let addresses = guard.stack().addresses();
-                (Some(guard), served(addresses.kafka)?, served(addresses.postgres)?)
+                (
+                    Some(guard),
+                    served(addresses.kafka)?,
+                    served(addresses.postgres)?,
+                )
             }
         };
         Ok(Self {
             topic: format!("demo-{:08x}", began_id()),
             args,
+            projections,
             began,
             stack,
             logs,
@@ -143,7 +154,8 @@ impl Scene {
         let address = free_address()?;
         let mut args = vec!["api".to_owned()];
         args.extend(flags(&[("listen", &address), ("postgres", &self.postgres)]));
-        self.roles.push(Role::start("api", &self.logs, &args, false)?);
+        self.roles
+            .push(Role::start("api", &self.logs, &args, false)?);
         self.api = format!("http://{address}");
         Ok(())
     }
@@ -153,7 +165,12 @@ impl Scene {
         args.extend_from_slice(mode);
         args.extend(flags(&[("version", version), ("postgres", &self.postgres)]));
         args.extend(self.log_flags());
-        Role::start(&format!("projector-{version}-{log}"), &self.logs, &args, false)
+        Role::start(
+            &format!("projector-{version}-{log}"),
+            &self.logs,
+            &args,
+            false,
+        )
     }
 
     fn log_flags(&self) -> Vec<String> {
@@ -211,7 +228,9 @@ impl Scene {
         let deadline = Instant::now() + bound;
         while self.reads() < reads {
             self.check_roles()?;
-            past(deadline, || format!("{reads} reads were not made in {} s", bound.as_secs()))?;
+            past(deadline, || {
+                format!("{reads} reads were not made in {} s", bound.as_secs())
+            })?;
             tokio::time::sleep(LOOK).await;
         }
         Ok(())
@@ -232,8 +251,11 @@ impl Scene {
         if self.args.tail_rate.0 == 0 {
             return Ok(());
         }
-        let mut args = vec!["seed".to_owned(), "tail".to_owned(), "--print-ids".to_owned()];
-        args.extend(self.stream_flags());
+        let mut args = vec![
+            "seed".to_owned(),
+            "tail".to_owned(),
+            "--print-ids".to_owned(),
+        ];
         args.extend(self.log_flags());
         args.extend(flags(&[
             ("codec", &self.args.codec),
@@ -255,7 +277,7 @@ impl Scene {
         Ok(())
     }
 
-    async fn registry(&mut self) -> Result<std::sync::Arc<PgRegistry>, Failure> {
+    async fn registry(&mut self) -> Result<Arc<PgRegistry>, Failure> {
         if let Some(registry) = &self.registry {
             return Ok(registry.clone());
         }
@@ -285,7 +307,9 @@ impl Scene {
             {
                 return Ok(());
             }
-            past(deadline, || format!("{version} was not {state} in {} s", bound.as_secs()))?;
+            past(deadline, || {
+                format!("{version} was not {state} in {} s", bound.as_secs())
+            })?;
             tokio::time::sleep(LOOK).await;
         }
     }
@@ -323,7 +347,9 @@ impl Scene {
             if killed < kills && loaded >= due.max(1) && loaded < partitions {
                 replay.kill().await?;
                 killed += 1;
-                self.note(&format!("SIGKILL with {loaded} of {partitions} partitions loaded"));
+                self.note(&format!(
+                    "SIGKILL with {loaded} of {partitions} partitions loaded"
+                ));
                 replay = self.projector(version, &mode, "replay")?;
             }
             if loaded == partitions && reached(&marks) {
@@ -347,13 +373,9 @@ impl Scene {
         version: &str,
         against: &str,
     ) -> Result<Comparison, Failure> {
-        let compared = command::verify::pair(
-            &self.session()?,
-            version,
-            against,
-            &self.args.stream,
-            self.args.format,
-        );
+        let (left, right) = (self.projection(version)?, self.projection(against)?);
+        let (session, args) = (self.session()?, &self.args);
+        let compared = verify::with_version(&session, &left, &right, &args.stream, args.format);
         let comparison = compared.await?;
         self.tell(&format!("{version} against {against}"), &comparison);
         Ok(comparison)
@@ -361,15 +383,19 @@ impl Scene {
 
     /// Compares a version with the oracle at one offset per partition, the tail moving.
     pub(super) async fn verify_expected(&mut self, version: &str) -> Result<Comparison, Failure> {
-        let compared = command::verify::expected(
-            &self.session()?,
-            version,
-            &self.args.stream,
-            self.args.format,
-        );
+        let (projection, session) = (self.projection(version)?, self.session()?);
+        let (stream, format) = (&self.args.stream, self.args.format);
+        let compared = verify::with_oracle(&session, &projection, stream, format);
         let comparison = compared.await?;
-        self.tell(&format!("{version} against the known final state"), &comparison);
+        self.tell(
+            &format!("{version} against the known final state"),
+            &comparison,
+        );
         Ok(comparison)
+    }
+
+    fn projection(&self, label: &str) -> Result<Arc<dyn AnyProjection>, Failure> {
+        find(&self.projections, label)
     }
 
     fn tell(&self, what: &str, found: &Comparison) {
@@ -382,7 +408,7 @@ impl Scene {
 
     /// Promotes a version through the api.
     pub(super) async fn cutover(&mut self, version: &str) -> Result<Cutover, Failure> {
-        let answer = command::cutover::ask(&self.api, version, false, None).await?;
+        let answer = cutover::ask(&self.api, version, false, None).await?;
         if answer.status != 200 {
             return Err(Failure::new(
                 Kind::Refused,
@@ -390,9 +416,10 @@ impl Scene {
             ));
         }
         let offsets = answer.body["offsets"].as_object();
-        let offsets = offsets.into_iter().flatten().filter_map(|(partition, offset)| {
-            Some((partition.parse().ok()?, offset.as_i64()?))
-        });
+        let offsets = offsets
+            .into_iter()
+            .flatten()
+            .filter_map(|(partition, offset)| Some((partition.parse().ok()?, offset.as_i64()?)));
         Ok(Cutover {
             generation: answer.body["generation"].as_i64().unwrap_or_default(),
             flip_ms: answer.body["flip_ms"].as_f64().unwrap_or(f64::NAN),

@@ -23,7 +23,6 @@ use hyper_util::rt::TokioExecutor;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-pub(crate) use report::FailedRead;
 pub(crate) use report::LoadReport;
 pub(crate) use report::Span;
 
