@@ -85,6 +85,8 @@ impl Psql {
     /// When the session is gone.
     pub fn send(&mut self, sql: &str) {
         let end = format!("\\echo {END} :ERROR :SQLSTATE :LAST_ERROR_MESSAGE");
+        // A second semicolon would be a statement of its own, and a success.
+        let sql = sql.trim_end().trim_end_matches(';');
         writeln!(self.input, "{sql}\n;\n{end}").expect("psql takes a statement");
     }
 
@@ -168,6 +170,7 @@ mod tests {
             .expect("rows");
         assert_eq!(other, [["0"]]);
         session.ask("commit").expect("a commit");
-        assert_eq!(session.ask("table t").expect("rows"), [["1"]]);
+        assert_eq!(session.ask("table t;").expect("rows"), [["1"]]);
+        session.ask("table nowhere;").expect_err("no such table");
     }
 }

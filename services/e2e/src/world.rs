@@ -186,8 +186,7 @@ impl World {
 
     /// The command line that goes on with the stream at `rate` events a second for `duration`.
     pub fn tail(&self, rate: u64, duration: Duration) -> Launch {
-        let launch = Launch::new(["seed", "tail"]);
-        with(with(launch, self.stream_flags()), self.log_flags())
+        with(Launch::new(["seed", "tail"]), self.log_flags())
             .flag("rate", rate)
             .flag("duration", format!("{}ms", duration.as_millis()))
     }
