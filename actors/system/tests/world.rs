@@ -146,13 +146,6 @@ impl World {
         partition_of(id.to_string().as_bytes(), PARTITIONS)
     }
 
-    /// An aggregate of a partition.
-    pub(crate) fn native(partition: Partition) -> i64 {
-        let mut ids = 0..1_000;
-        ids.find(|id| Self::home(*id) == partition)
-            .expect("every partition has a key below 1,000")
-    }
-
     /// Appends one event.
     pub(crate) fn add(&self, id: i64, amount: i64) {
         let partition = Self::home(id);

@@ -136,7 +136,7 @@ impl ProjectorState {
         }
     }
 
-    fn note_lease(&self, lease: &Lease, log: Watermarks) {
+    fn note_lease(&mut self, lease: &Lease, log: Watermarks) {
         tracing::info!(
             actor = ?self.id,
             epoch = lease.epoch,

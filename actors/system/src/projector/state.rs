@@ -101,7 +101,10 @@ pub(crate) struct ProjectorState {
     /// Refusals of the outside world since the last commit.
     pub(super) refusals: u32,
     pub(super) work: Work,
-    /// How it ended; read by the supervisor from the terminated actor.
+    /// Whether the whole history was in at some commit. The supervisor reads it
+    /// from the terminated actor: that event overtakes messages.
+    pub(crate) reached_end: bool,
+    /// How it ended; read by the supervisor like `reached_end`.
     pub(crate) ending: Option<Ending>,
 }
 
@@ -116,6 +119,7 @@ impl ProjectorState {
             draining: false,
             refusals: 0,
             work: Work::Starting,
+            reached_end: false,
             ending: None,
         }
     }
@@ -243,7 +247,8 @@ impl ProjectorState {
     }
 
     /// The whole history was in at a commit.
-    pub(super) fn tell_reached_end(&self) {
+    pub(super) fn tell_reached_end(&mut self) {
+        self.reached_end = true;
         // A supervisor that is gone takes its projectors with it.
         let _ = self
             .supervisor

@@ -122,6 +122,9 @@ impl SupervisorState {
             return;
         };
         let last = last.and_then(|mut state| state.take::<ProjectorState>().ok());
+        if last.as_ref().is_some_and(|state| state.reached_end) {
+            self.reached_end(partition);
+        }
         match last.and_then(|mut state| state.ending.take()) {
             Some(ending) => self.ended(partition, ending),
             None => {
