@@ -208,7 +208,7 @@ pub struct SeedArgs {
     pub action: Option<SeedAction>,
     /// Writing the log.
     #[command(flatten)]
-    pub write: Option<SeedWriteArgs>,
+    pub write: SeedWriteArgs,
 }
 
 /// Writing the log.
@@ -226,9 +226,15 @@ pub struct SeedWriteArgs {
     /// Copies of each partition, when the topic is created.
     #[arg(long, default_value_t = 1)]
     pub replication: i32,
-    /// The log.
-    #[command(flatten)]
-    pub log: LogArgs,
+    /// Kafka brokers, host:port, separated by commas. Needed to write.
+    #[arg(long, env = "REFOLD_BROKERS")]
+    pub brokers: Option<String>,
+    /// The topic that holds the events.
+    #[arg(long, env = "REFOLD_TOPIC", default_value = "accounts-events")]
+    pub topic: String,
+    /// Wire form of the topic's events.
+    #[arg(long, env = "REFOLD_FORMAT", value_enum, default_value_t = Format::Proto)]
+    pub format: Format,
 }
 
 /// The other things `seed` does.
@@ -463,6 +469,22 @@ mod tests {
         for text in ["10", "s", "-1s", "1d"] {
             assert!(duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn seed_writes_by_default_and_has_verbs_beside() {
+        let write = ["refold", "seed", "--brokers=b:1", "--events=1e3"];
+        let Ok(Cli {
+            command: Command::Seed(args),
+        }) = Cli::try_parse_from(write)
+        else {
+            unreachable!("seed parses")
+        };
+        assert!(args.action.is_none());
+        assert_eq!(args.write.brokers.as_deref(), Some("b:1"));
+        assert_eq!(args.write.stream.events, Count(1_000));
+        let describe = Cli::try_parse_from(["refold", "seed", "describe", "--events=5k"]);
+        assert!(describe.is_ok(), "{describe:?}");
     }
 
     #[test]

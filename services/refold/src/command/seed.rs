@@ -23,7 +23,6 @@ use refold_seed::Target;
 use crate::cli::Count;
 use crate::cli::Failure;
 use crate::cli::Format;
-use crate::cli::LogArgs;
 use crate::cli::SeedAction;
 use crate::cli::SeedArgs;
 use crate::cli::SeedWriteArgs;
@@ -44,10 +43,7 @@ impl From<InvalidParams> for Failure {
 
 pub(crate) async fn run(args: SeedArgs) -> Result<ExitCode, Failure> {
     match (args.action, args.write) {
-        (None, Some(write)) => seed(write).await,
-        (None, None) => Err(Failure::usage(
-            "seed needs -brokers, or one of describe, expected, tail",
-        )),
+        (None, write) => seed(write).await,
         (Some(SeedAction::Describe { stream, json }), _) => describe(&stream, json),
         (
             Some(SeedAction::Expected {
@@ -80,10 +76,6 @@ pub(crate) fn params(stream: &StreamArgs, format: Format) -> Result<SeedParams, 
     Ok(params)
 }
 
-fn target(log: &LogArgs) -> Target {
-    Target::new(&log.brokers, &log.topic)
-}
-
 fn codec(name: &str) -> Result<Codec, Failure> {
     name.parse()
         .map_err(|error: refold_seed::UnknownCodec| Failure::usage(error.to_string()))
@@ -106,18 +98,22 @@ async fn blocking<T: Send + 'static>(
 }
 
 async fn seed(args: SeedWriteArgs) -> Result<ExitCode, Failure> {
+    let brokers = args.brokers.as_deref().ok_or_else(|| {
+        Failure::usage("seed needs -brokers to write to, or one of describe, expected, tail")
+    })?;
+    let target = Target::new(brokers, &args.topic);
     let options = SeedOptions {
         replication: args.replication,
         codec: codec(&args.codec)?,
         rate: args.rate.0,
-        ..SeedOptions::new(target(&args.log), params(&args.stream, args.log.format)?)
+        ..SeedOptions::new(target, params(&args.stream, args.format)?)
     };
     stop_at_signal(&options.stop);
     let report = blocking(move || refold_seed::seed(&options)).await?;
     let rate = report.written as f64 / report.elapsed.as_secs_f64().max(1e-9);
     eprintln!(
         "{}: {} events written, {} events/s, {} in the log",
-        args.log.topic,
+        args.topic,
         Count(report.written),
         Count(rate as u64),
         Count(report.ended_at.iter().sum()),
@@ -176,7 +172,7 @@ async fn tail(args: crate::cli::SeedTailArgs) -> Result<ExitCode, Failure> {
     let mut options = TailOptions {
         duration: args.duration,
         codec: codec(&args.codec)?,
-        ..TailOptions::new(target(&args.log), args.rate.0)
+        ..TailOptions::new(Target::new(&args.log.brokers, &args.log.topic), args.rate.0)
     };
     if args.print_ids {
         let printer = IdPrinter::new();

@@ -56,11 +56,6 @@ impl Role {
         })
     }
 
-    /// The process's id while it runs.
-    pub(crate) fn pid(&self) -> Option<u32> {
-        self.child.id()
-    }
-
     /// Takes the piped stdout.
     pub(crate) fn stdout(&mut self) -> Option<tokio::process::ChildStdout> {
         self.child.stdout.take()
