@@ -14,6 +14,8 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
+use tokio::task::JoinSet;
+
 use crate::registry::ReadModel;
 use crate::registry::Registry;
 use crate::registry::RegistryError;
@@ -125,22 +127,47 @@ impl fmt::Display for Report {
     }
 }
 
-/// Runs every case on a fresh store from `fresh`, one after the other.
+/// Cases that run at the same time. Most of a case on a real server is waiting for its disk.
+const AT_ONCE: usize = 4;
+
+/// Runs every case on a fresh store from `fresh`, a few at a time.
+///
+/// # Panics
+/// When a case panics.
 pub async fn run<H, F>(cases: &[Case], mut fresh: impl FnMut(&'static str) -> F) -> Report
 where
-    H: StoreHarness,
-    F: Future<Output = H>,
+    H: StoreHarness + 'static,
+    F: Future<Output = H> + Send + 'static,
 {
     let mut failed = Vec::new();
+    let mut running = JoinSet::new();
     for case in cases {
-        let harness = fresh(case.name).await;
-        if let Err(failure) = (case.run)(&harness).await {
-            failed.push((case.name, failure.0));
+        while running.len() >= AT_ONCE {
+            failed.extend(next_failure(&mut running).await);
         }
+        let (case, harness) = (*case, fresh(case.name));
+        running.spawn(async move {
+            let harness = harness.await;
+            (case.name, (case.run)(&harness).await)
+        });
+    }
+    while !running.is_empty() {
+        failed.extend(next_failure(&mut running).await);
     }
     Report {
         ran: cases.len(),
         failed,
+    }
+}
+
+/// Waits for a case to end.
+async fn next_failure(
+    running: &mut JoinSet<(&'static str, Result<(), Failure>)>,
+) -> Option<(&'static str, String)> {
+    match running.join_next().await? {
+        Ok((_, Ok(()))) => None,
+        Ok((name, Err(failure))) => Some((name, failure.0)),
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
     }
 }
 
