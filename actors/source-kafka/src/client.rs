@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rdkafka::ClientContext;
@@ -22,19 +24,28 @@ use crate::settings::Purpose;
 /// cluster answers at a known address.
 const OTHER_CLUSTER_FACILITY: &str = "CLUSTERID";
 
-/// Events served per call of [`Client::serve`]; more than a read's worth.
-const EVENTS_PER_SERVE: usize = 8;
+/// The log facility under which librdkafka reports, among other things, a
+/// topic's id when it learns one. It tells nobody else: a topic that was
+/// deleted and created again is read on at the old offset without an event.
+const METADATA_FACILITY: &str = "METADATA";
+
+/// Most log lines and errors served at once, should they come faster than they are served.
+const EVENTS_PER_SERVE: usize = 10_000;
 
 /// What librdkafka said about a client as a whole.
 #[derive(Debug, Default)]
 pub(crate) struct Events {
     heard: Mutex<Heard>,
+    /// Lines and errors so far.
+    count: AtomicUsize,
 }
 
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default)]
 struct Heard {
     last_error: Option<(RDKafkaErrorCode, String)>,
-    other_cluster: Option<String>,
+    topic_id: Option<String>,
+    /// Why offsets that were read before mean nothing any more.
+    another_log: Option<String>,
 }
 
 impl Events {
@@ -42,12 +53,37 @@ impl Events {
         // A panic while two strings are replaced leaves them usable.
         change(&mut self.heard.lock().unwrap_or_else(PoisonError::into_inner))
     }
+
+    /// Takes the id from a line like `Topic T changed id from A to B`.
+    fn learn_topic_id(&self, line: &str) {
+        let Some((topic, ids)) = line.split_once(" changed id from ") else {
+            return;
+        };
+        let Some((old, new)) = ids.split_once(" to ") else {
+            return;
+        };
+        self.with(|heard| {
+            // The first id replaces the empty one, which is all `A` in base 64.
+            if old.bytes().any(|b| b != b'A' && b != b'=') {
+                let (_, topic) = topic.rsplit_once(' ').unwrap_or_default();
+                heard.another_log = Some(format!(
+                    "topic {topic} was deleted and created again: its id is {new}, and was {old}"
+                ));
+            }
+            heard.topic_id = Some(new.to_owned());
+        });
+    }
 }
 
 impl ClientContext for Events {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        if facility == OTHER_CLUSTER_FACILITY {
-            self.with(|heard| heard.other_cluster = Some(line.to_owned()));
+        self.count.fetch_add(1, Ordering::Relaxed);
+        match facility {
+            OTHER_CLUSTER_FACILITY if matches!(level, RDKafkaLogLevel::Warning) => {
+                self.with(|heard| heard.another_log = Some(line.to_owned()));
+            }
+            METADATA_FACILITY => self.learn_topic_id(line),
+            _ => {}
         }
         match level {
             RDKafkaLogLevel::Emerg
@@ -57,13 +93,13 @@ impl ClientContext for Events {
             RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
                 tracing::info!(facility, "kafka client: {line}");
             }
-            RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
-                tracing::debug!(facility, "kafka client: {line}");
-            }
+            RDKafkaLogLevel::Info => tracing::debug!(facility, "kafka client: {line}"),
+            RDKafkaLogLevel::Debug => tracing::trace!(facility, "kafka client: {line}"),
         }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.count.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(%error, "kafka client: {reason}");
         if let Some(code) = error.rdkafka_error_code() {
             self.with(|heard| heard.last_error = Some((code, reason.to_owned())));
@@ -106,12 +142,17 @@ impl Client {
         self.deadline
     }
 
-    /// Serves waiting log lines and errors. They queue up in the client until
-    /// somebody does, so every read does.
+    /// Serves all waiting log lines and errors. They queue up in the client
+    /// until somebody does, so every read does.
     pub(crate) fn serve(&self) {
+        let events = self.consumer.context();
         for _ in 0..EVENTS_PER_SERVE {
+            let before = events.count.load(Ordering::Relaxed);
             // Errors reach `Events` before they are returned here.
             let _ = self.consumer.poll(Duration::ZERO);
+            if events.count.load(Ordering::Relaxed) == before {
+                return;
+            }
         }
     }
 
@@ -122,17 +163,24 @@ impl Client {
             .with(|heard| heard.last_error.clone())
     }
 
-    /// An error when brokers of another cluster have answered this client:
-    /// offsets of one cluster mean nothing in another.
-    pub(crate) fn check_cluster(&self) -> Result<(), SourceError> {
+    /// The topic's id as the brokers last reported it.
+    pub(crate) fn topic_id(&self) -> Option<String> {
+        self.consumer.context().with(|heard| heard.topic_id.clone())
+    }
+
+    /// An error when another log answers under the same address and name, be
+    /// it of another cluster or a topic that was created again: offsets of one
+    /// log mean nothing in another. Serve first; what librdkafka fetches from
+    /// the other log, it fetches after it has said so.
+    pub(crate) fn check_log(&self) -> Result<(), SourceError> {
         let seen = self
             .consumer
             .context()
-            .with(|heard| heard.other_cluster.clone());
+            .with(|heard| heard.another_log.clone());
         match seen {
             None => Ok(()),
             Some(line) => Err(SourceError::Fatal(format!(
-                "another kafka cluster answers at the known address: {line}"
+                "this is not the log that was read before: {line}"
             ))),
         }
     }
@@ -142,16 +190,46 @@ impl Client {
 mod tests {
     use super::*;
 
+    fn client() -> Client {
+        Client::start(&KafkaConfig::new("127.0.0.1:1"), Purpose::Questions)
+            .expect("no connection is needed to start")
+    }
+
+    fn log(client: &Client, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        client.consumer().context().log(level, facility, line);
+    }
+
     #[test]
     fn a_broker_of_another_cluster_makes_the_client_unusable() {
-        let client = Client::start(&KafkaConfig::new("127.0.0.1:1"), Purpose::Questions)
-            .expect("no connection is needed to start");
-        assert_eq!(client.check_cluster(), Ok(()));
-        client.consumer().context().log(
+        let client = client();
+        assert_eq!(client.check_log(), Ok(()));
+        let line = "Broker reports different ClusterId";
+        log(
+            &client,
+            RDKafkaLogLevel::Debug,
+            OTHER_CLUSTER_FACILITY,
+            line,
+        );
+        assert_eq!(client.check_log(), Ok(()), "the first id is only debugged");
+        log(
+            &client,
             RDKafkaLogLevel::Warning,
             OTHER_CLUSTER_FACILITY,
-            "reports different ClusterId",
+            line,
         );
-        assert!(matches!(client.check_cluster(), Err(SourceError::Fatal(_))));
+        assert!(matches!(client.check_log(), Err(SourceError::Fatal(_))));
+    }
+
+    #[test]
+    fn the_first_id_of_a_topic_is_learned_and_the_second_is_another_log() {
+        let client = client();
+        let learn = |line| log(&client, RDKafkaLogLevel::Debug, METADATA_FACILITY, line);
+        learn("Topic t [0] Leader 1 Epoch 0");
+        assert_eq!(client.topic_id(), None);
+        learn("Topic t changed id from AAAAAAAAAAAAAAAAAAAAAA to 3fTFSBVpSkqpYUDtMFbE2g");
+        assert_eq!(client.topic_id().as_deref(), Some("3fTFSBVpSkqpYUDtMFbE2g"));
+        assert_eq!(client.check_log(), Ok(()));
+        learn("Topic t changed id from 3fTFSBVpSkqpYUDtMFbE2g to Xo4vXxSkTAqGmcuOhHHCcw");
+        assert!(matches!(client.check_log(), Err(SourceError::Fatal(_))));
     }
 }

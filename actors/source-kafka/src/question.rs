@@ -24,12 +24,11 @@ pub(crate) fn identity(client: &Client, topic: &str) -> Result<TopicIdentity, So
         .fetch_cluster_id(client.deadline())
         .ok_or_else(|| unanswered(client, "the cluster's id is not known"))?;
     client.serve();
-    client.check_cluster()?;
+    client.check_log()?;
     Ok(TopicIdentity {
         cluster_id,
         topic: topic.to_owned(),
-        // librdkafka learns topic ids but shows them to administrators only.
-        topic_id: None,
+        topic_id: client.topic_id(),
         partitions,
     })
 }

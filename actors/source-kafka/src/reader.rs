@@ -22,11 +22,6 @@ use crate::feed::StartError;
 use crate::question;
 use crate::tail::TailSlot;
 
-/// After this long without anything from the log the broker is asked whether
-/// it is still there. With the deadline of the question, an unreachable broker
-/// is reported after about ten seconds.
-const SILENCE: Duration = Duration::from_secs(5);
-
 /// Longest wait inside librdkafka at a time, so that its log lines and errors
 /// are served while the log is idle.
 const SLICE: Duration = Duration::from_secs(1);
@@ -119,6 +114,11 @@ impl KafkaReader {
             self.stopped = false;
         }
         loop {
+            self.client.serve();
+            if let Err(error) = self.client.check_log() {
+                // Records of the old log count; those behind them do not.
+                return if chunk.is_empty() { Err(error) } else { Ok(()) };
+            }
             if let Taken::Enough = self.take(chunk, limit)? {
                 return Ok(());
             }
@@ -135,7 +135,6 @@ impl KafkaReader {
             if !chunk.is_empty() {
                 return Ok(());
             }
-            self.client.serve();
             self.check_silence()?;
             if Instant::now() >= deadline {
                 return Ok(());
@@ -234,11 +233,11 @@ impl KafkaReader {
         }
     }
 
-    /// Asks the broker when nothing has come for long: an idle log and a dead
-    /// broker are equally quiet.
+    /// Asks the broker when nothing has come for as long as a question may
+    /// take: an idle log and a dead broker are equally quiet. One that is away
+    /// is reported after about twice that time.
     fn check_silence(&mut self) -> Result<(), SourceError> {
-        self.client.check_cluster()?;
-        if self.heard.elapsed() < SILENCE {
+        if self.heard.elapsed() < self.client.deadline() {
             return Ok(());
         }
         let ends = self.ask()?;
@@ -281,7 +280,6 @@ impl ChunkReader for KafkaReader {
         if let Some(error) = &self.broken {
             return Err(error.clone());
         }
-        self.client.serve();
         let outcome = self.fill(chunk, limit, wait);
         self.position = chunk.to();
         match &outcome {

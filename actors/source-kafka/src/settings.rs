@@ -186,7 +186,13 @@ pub(crate) fn client_config(
         settings.set(*name, *value);
     }
     settings.set("bootstrap.servers", config.brokers());
-    settings.set_log_level(RDKafkaLogLevel::Info);
+    // A topic that is created again under its name is told in these lines only.
+    let debug = match config.properties().get("debug") {
+        Some(wanted) => format!("metadata,{wanted}"),
+        None => "metadata".to_owned(),
+    };
+    settings.set("debug", debug);
+    settings.set_log_level(RDKafkaLogLevel::Debug);
     settings
         .create_native_config()
         .map_err(|error| ConfigError::Refused(error.to_string()))?;

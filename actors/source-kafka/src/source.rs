@@ -103,8 +103,8 @@ impl Inner {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         match &*slot {
-            Some(client) if client.check_cluster().is_ok() => Ok(Arc::clone(client)),
-            // None yet, or one that knows the brokers of another cluster.
+            Some(client) if client.check_log().is_ok() => Ok(Arc::clone(client)),
+            // None yet, or one that has known another log.
             _ => {
                 let client = Arc::new(Client::start(&self.config, Purpose::Questions)?);
                 *slot = Some(Arc::clone(&client));

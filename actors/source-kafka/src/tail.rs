@@ -67,7 +67,8 @@ impl TailClients {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         clients.retain(|client| client.strong_count() > 0);
         for client in clients.iter().filter_map(Weak::upgrade) {
-            if client.taken().insert(partition) {
+            // One that has known another log fails all its readers.
+            if client.client.check_log().is_ok() && client.taken().insert(partition) {
                 return Ok(TailSlot {
                     owner: client,
                     partition,

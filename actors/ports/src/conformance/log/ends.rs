@@ -32,7 +32,7 @@ cases![
 async fn an_empty_partition_reports_its_end(stage: Stage) {
     let topic = stage.topic(2).await;
     let mut reading = stage.open(&topic, 0).await;
-    assert_eq!(reading.to_end(ROOMY).await, []);
+    assert_eq!(reading.until_end(ROOMY).await, []);
     assert_eq!(reading.position(), Offset(0));
 }
 
@@ -40,12 +40,12 @@ async fn the_end_is_reported_again_after_new_records(stage: Stage) {
     let topic = stage.topic(1).await;
     let records = numbered(0, 30);
     let mut reading = stage.open(&topic, 0).await;
-    assert_eq!(reading.to_end(ROOMY).await, []);
+    assert_eq!(reading.until_end(ROOMY).await, []);
     for step in [0, 10, 20] {
         let some = &records[step..step + 10];
         topic.produce(P0, some.to_vec()).await;
         let mut got = reading.records(10).await;
-        got.extend(reading.to_end(ROOMY).await);
+        got.extend(reading.until_end(ROOMY).await);
         assert_same(&got, &at(step as i64, some));
     }
 }
@@ -54,7 +54,7 @@ async fn a_reader_at_the_end_gets_what_comes_later(stage: Stage) {
     let topic = stage.topic(1).await;
     topic.produce(P0, numbered(0, 10)).await;
     let mut reading = stage.open(&topic, 10).await;
-    assert_eq!(reading.to_end(ROOMY).await, []);
+    assert_eq!(reading.until_end(ROOMY).await, []);
     let records = numbered(10, 5);
     let later = records.clone();
     let producing = tokio::spawn(async move { topic.produce(P0, later).await });
@@ -73,7 +73,7 @@ async fn an_idle_reader_waits_no_longer_than_it_was_told(stage: Stage) {
     let topic = stage.topic(1).await;
     topic.produce(P0, numbered(0, 3)).await;
     let mut reading = stage.open(&topic, 0).await;
-    reading.to_end(ROOMY).await;
+    reading.until_end(ROOMY).await;
     let wait = Duration::from_millis(200);
     let begun = Instant::now();
     let chunk = reading.read(ROOMY, wait).await;
@@ -88,10 +88,10 @@ async fn both_ends_of_the_log_can_be_opened(stage: Stage) {
     let records = numbered(0, 20);
     topic.produce(P0, records.clone()).await;
     topic.delete_below(P0, Offset(8)).await;
-    let got = stage.open(&topic, 8).await.to_end(ROOMY).await;
+    let got = stage.open(&topic, 8).await.until_end(ROOMY).await;
     assert_same(&got, &at(8, &records[8..]));
     let mut at_the_end = stage.open(&topic, 20).await;
-    assert_eq!(at_the_end.to_end(ROOMY).await, []);
+    assert_eq!(at_the_end.until_end(ROOMY).await, []);
     topic.produce(P0, numbered(20, 1)).await;
     assert_same(&at_the_end.records(1).await, &at(20, &numbered(20, 1)));
 }

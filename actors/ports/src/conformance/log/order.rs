@@ -38,7 +38,7 @@ async fn every_record_comes_once_and_in_order_from_the_start(stage: Stage) {
     let topic = stage.topic(1).await;
     let records = numbered(0, 5_000);
     topic.produce(P0, records.clone()).await;
-    let got = stage.open(&topic, 0).await.to_end(ROOMY).await;
+    let got = stage.open(&topic, 0).await.until_end(ROOMY).await;
     assert_same(&got, &at(0, &records));
 }
 
@@ -47,7 +47,7 @@ async fn the_rest_comes_from_the_middle(stage: Stage) {
     let records = numbered(0, 1_000);
     topic.produce(P0, records.clone()).await;
     for from in [1, 499, 999] {
-        let got = stage.open(&topic, from).await.to_end(ROOMY).await;
+        let got = stage.open(&topic, from).await.until_end(ROOMY).await;
         assert_same(&got, &at(from, &records[from as usize..]));
     }
 }
@@ -63,7 +63,7 @@ async fn keys_values_and_timestamps_come_unchanged(stage: Stage) {
         NewRecord::new((0..=255).collect::<Vec<u8>>(), vec![0, 255, 10, 0]).at(4),
     ];
     topic.produce(P0, records.clone()).await;
-    let got = stage.open(&topic, 0).await.to_end(ROOMY).await;
+    let got = stage.open(&topic, 0).await.until_end(ROOMY).await;
     assert_same(&got, &at(0, &records));
 }
 
@@ -76,8 +76,8 @@ async fn a_chunk_holds_at_most_the_wanted_records(stage: Stage) {
             records: wanted,
             ..ROOMY
         };
-        // `to_end` checks the bound of every chunk.
-        let got = stage.open(&topic, 0).await.to_end(limit).await;
+        // `until_end` checks the bound of every chunk.
+        let got = stage.open(&topic, 0).await.until_end(limit).await;
         assert_same(&got, &at(0, &records));
     }
 }
@@ -88,13 +88,13 @@ async fn a_chunk_holds_at_most_the_wanted_bytes_but_always_a_record(stage: Stage
     records.insert(20, NewRecord::new("big", "x".repeat(5_000)).at(9));
     topic.produce(P0, records.clone()).await;
     let mut reading = stage.open(&topic, 0).await;
-    assert_same(&reading.to_end(SMALL).await, &at(0, &records));
+    assert_same(&reading.until_end(SMALL).await, &at(0, &records));
 
     let nothing = ReadLimit {
         records: 10_000,
         bytes: 0,
     };
-    let got = stage.open(&topic, 0).await.to_end(nothing).await;
+    let got = stage.open(&topic, 0).await.until_end(nothing).await;
     assert_same(&got, &at(0, &records));
 }
 
@@ -105,7 +105,7 @@ async fn large_records_come_whole(stage: Stage) {
         .collect();
     topic.produce(P0, records.clone()).await;
     let mut reading = stage.open(&topic, 0).await;
-    assert_same(&reading.to_end(SMALL).await, &at(0, &records));
+    assert_same(&reading.until_end(SMALL).await, &at(0, &records));
 }
 
 async fn a_new_reader_goes_on_where_the_last_one_stood(stage: Stage) {
@@ -137,10 +137,10 @@ async fn two_readers_of_a_partition_do_not_disturb_each_other(stage: Stage) {
     let mut first = stage.open(&topic, 0).await;
     let chunk = first.read(limit, super::reading::PATIENCE).await;
     let mut second = stage.open(&topic, 5).await;
-    assert_same(&second.to_end(ROOMY).await, &at(5, &records[5..]));
+    assert_same(&second.until_end(ROOMY).await, &at(5, &records[5..]));
     drop(second);
     let mut got = delivered(&chunk);
-    got.extend(first.to_end(ROOMY).await);
+    got.extend(first.until_end(ROOMY).await);
     assert_same(&got, &at(0, &records));
 }
 
@@ -158,7 +158,7 @@ async fn a_reader_sees_its_own_partition_only(stage: Stage) {
         readings.push(Reading::open(&topic, *partition, Offset(0), stage.mode).await);
     }
     for (reading, (_, records)) in readings.iter_mut().zip(&staged) {
-        assert_same(&reading.to_end(ROOMY).await, &at(0, records));
+        assert_same(&reading.until_end(ROOMY).await, &at(0, records));
     }
 }
 
@@ -171,7 +171,7 @@ async fn bulk_and_tail_readers_deliver_the_same(stage: Stage) {
     let mut deliveries = Vec::new();
     for mode in [ReadMode::Bulk, ReadMode::Tail] {
         let mut reading = Reading::open(&topic, P0, Offset(3), mode).await;
-        deliveries.push(reading.to_end(ROOMY).await);
+        deliveries.push(reading.until_end(ROOMY).await);
     }
     assert_eq!(deliveries[0].len(), 597);
     assert_same(&deliveries[0], &deliveries[1]);

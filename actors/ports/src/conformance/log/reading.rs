@@ -99,7 +99,7 @@ impl Reading {
     }
 
     /// Reads until the end of the log, in chunks of `limit`.
-    pub(super) async fn to_end(&mut self, limit: ReadLimit) -> Vec<Delivered> {
+    pub(super) async fn until_end(&mut self, limit: ReadLimit) -> Vec<Delivered> {
         self.until(limit, |_, at_end| at_end).await
     }
 

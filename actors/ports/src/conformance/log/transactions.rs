@@ -26,10 +26,10 @@ async fn aborted_records_are_passed_over(stage: Stage) {
     // Ten records, five aborted ones and their marker, ten records.
     let mut expected = at(0, &numbered(0, 10));
     expected.extend(at(16, &numbered(16, 10)));
-    let got = stage.open(&topic, 0).await.to_end(ROOMY).await;
+    let got = stage.open(&topic, 0).await.until_end(ROOMY).await;
     assert_same(&got, &expected);
     // A position inside the hole is a position like any other.
-    let got = stage.open(&topic, 12).await.to_end(ROOMY).await;
+    let got = stage.open(&topic, 12).await.until_end(ROOMY).await;
     assert_same(&got, &at(16, &numbered(16, 10)));
 }
 
@@ -41,7 +41,7 @@ async fn committed_records_come_and_their_marker_does_not(stage: Stage) {
         topic.begin(P0, records.clone()).await.commit().await;
         expected.extend(at(n as i64 * 6, &records));
     }
-    let got = stage.open(&topic, 0).await.to_end(ROOMY).await;
+    let got = stage.open(&topic, 0).await.until_end(ROOMY).await;
     assert_same(&got, &expected);
 }
 
@@ -52,7 +52,7 @@ async fn records_of_an_open_transaction_wait_for_its_end(stage: Stage) {
     topic.produce(P0, numbered(8, 4)).await;
 
     let mut reading = stage.open(&topic, 0).await;
-    assert_same(&reading.to_end(ROOMY).await, &at(0, &numbered(0, 4)));
+    assert_same(&reading.until_end(ROOMY).await, &at(0, &numbered(0, 4)));
     let ends = topic.source().watermarks(P0).await;
     assert_eq!(
         ends.map(|ends| ends.high),
@@ -78,12 +78,12 @@ async fn markers_at_the_tail_do_not_hide_the_end(stage: Stage) {
             0 => at(0, &numbered(0, 10)),
             _ => Vec::new(),
         };
-        assert_same(&reading.to_end(ROOMY).await, &expected);
+        assert_same(&reading.until_end(ROOMY).await, &expected);
         // Only records move a position: the tail of markers lies in front of it.
         assert_eq!(reading.position(), Offset(from.max(10)));
     }
     let mut reading = stage.open(&topic, 10).await;
-    reading.to_end(ROOMY).await;
+    reading.until_end(ROOMY).await;
     topic.produce(P0, numbered(19, 3)).await;
     assert_same(&reading.records(3).await, &at(19, &numbered(19, 3)));
 }
@@ -92,7 +92,7 @@ async fn a_partition_without_any_readable_record_reports_its_end(stage: Stage) {
     let topic = stage.topic(1).await;
     topic.begin(P0, numbered(0, 20)).await.abort().await;
     let mut reading = stage.open(&topic, 0).await;
-    assert_eq!(reading.to_end(ROOMY).await, []);
+    assert_eq!(reading.until_end(ROOMY).await, []);
     topic.begin(P0, numbered(0, 2)).await.commit().await;
     assert_same(&reading.records(2).await, &at(21, &numbered(0, 2)));
 }

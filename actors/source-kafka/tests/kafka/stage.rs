@@ -80,9 +80,14 @@ impl Broker {
         Self {
             brokers: brokers.to_owned(),
             admin: Arc::new(client(&[]).create().expect("an admin client")),
-            producer: client(&[("enable.idempotence", "true"), ("linger.ms", "1")])
-                .create()
-                .expect("a producer"),
+            // Small batches, so that a log of a few records has several.
+            producer: client(&[
+                ("enable.idempotence", "true"),
+                ("linger.ms", "1"),
+                ("batch.size", "32768"),
+            ])
+            .create()
+            .expect("a producer"),
             committed: watcher("read_committed"),
             uncommitted: watcher("read_uncommitted"),
         }
