@@ -61,7 +61,7 @@ async fn a_writer_stopped_before_its_commit_loses_the_partition_and_its_commit()
     assert_eq!(new.lease().next, Offset(10));
 
     // It goes on and sends its commit.
-    drop(go.send(()));
+    go.send(()).expect("the proxy holds the commit");
     let (answer, next) = zombie.await.expect("no panic");
     println!("the continued writer was told: {answer:?}");
     assert!(
@@ -128,7 +128,7 @@ async fn a_commit_in_flight_is_waited_for_and_seen() {
     {
         tokio::task::yield_now().await;
     }
-    drop(go.send(()));
+    go.send(()).expect("the proxy holds the commit");
     owner.await.expect("no panic").expect("the commit");
     let mut new = taking.await.expect("no panic");
     assert_eq!(new.lease().next, Offset(11));

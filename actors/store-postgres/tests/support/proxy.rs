@@ -118,7 +118,7 @@ async fn forward(
                     Some(Plan::Break(Break::After)) => {
                         server.write_all(sent).await?;
                         // The server answers once the commit is durable.
-                        server.read(&mut down).await?;
+                        server.readable().await?;
                         return Ok(());
                     }
                     Some(Plan::Hold(arrived, released)) => {
