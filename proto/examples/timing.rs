@@ -1,6 +1,6 @@
 //! What decoding costs: `cargo run --release -p refold-proto --example timing`.
 //!
-//! Prints nanoseconds per event, the best of seven rounds over the golden
+//! Prints nanoseconds per event, the best of many short rounds over the golden
 //! events that make up most of a log, for the borrowed decoders and for prost.
 
 use std::hint::black_box;
@@ -11,8 +11,8 @@ use prost::Message;
 use refold_proto::accounts::decode_event;
 use refold_proto::{WireFormat, decode, pb};
 
-const ROUNDS: usize = 7;
-const REPEATS: usize = 100_000;
+const ROUNDS: usize = 2_000;
+const REPEATS: usize = 500;
 
 fn time(name: &str, values: &[Vec<u8>], mut work: impl FnMut(&[u8])) {
     let mut best = f64::MAX;

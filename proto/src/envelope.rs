@@ -258,7 +258,7 @@ pub fn decode_proto(bytes: &[u8]) -> Result<EnvelopeRef<'_>, DecodeError> {
 /// number of microseconds since 1970; unknown members are passed over. The
 /// payload is found, checked to be JSON, and left as it stands.
 ///
-/// Cost: about ten times the protobuf form. A string with an escape in it
+/// Cost: ten to twenty times the protobuf form (`examples/timing.rs`). A string with an escape in it
 /// (`aggregate_id`, `type`) is copied, every other one is borrowed.
 ///
 /// # Errors

@@ -106,7 +106,7 @@ fn status_only<'a>(bytes: &[u8], event: AccountEvent<'a>) -> Result<AccountEvent
 
 pub(super) fn decode_after(bytes: &[u8]) -> Result<After, DecodeError> {
     let mut reader = Reader::new(bytes);
-    let (mut balance_cents, mut status, mut version) = (0, 0, 0);
+    let mut image = Image::default();
     let mut seen = false;
     while !reader.is_at_end() {
         let key = reader.key()?;
@@ -116,15 +116,14 @@ pub(super) fn decode_after(bytes: &[u8]) -> Result<After, DecodeError> {
         }
         // A message that occurs twice is merged, not replaced.
         seen = true;
-        let mut after = reader.message(key)?;
+        let inner = reader.bytes(key)?;
+        let start = reader.position() - inner.len();
+        let mut after = Reader::new(inner);
         while !after.is_at_end() {
-            let key = after.key()?;
-            match key.field {
-                1 => balance_cents = after.sint(key)?,
-                2 => status = after.uint(key)? as i32,
-                3 => version = after.uint(key)?,
-                _ => after.skip(key, 1)?,
-            }
+            merge_after(&mut after, &mut image).map_err(|error| DecodeError {
+                at: start + error.at,
+                ..error
+            })?;
         }
     }
     let refuse = |reason| DecodeError::new(bytes.len(), reason);
@@ -132,8 +131,27 @@ pub(super) fn decode_after(bytes: &[u8]) -> Result<After, DecodeError> {
         return Err(refuse(Reason::NoAfter));
     }
     Ok(After {
-        balance_cents,
-        status: Status::from_number(status).map_err(refuse)?,
-        version,
+        balance_cents: image.balance_cents,
+        status: Status::from_number(image.status).map_err(refuse)?,
+        version: image.version,
     })
+}
+
+#[derive(Default)]
+struct Image {
+    balance_cents: i64,
+    status: i32,
+    version: u64,
+}
+
+/// Reads one field of an after-image.
+fn merge_after(reader: &mut Reader<'_>, image: &mut Image) -> Result<(), DecodeError> {
+    let key = reader.key()?;
+    match key.field {
+        1 => image.balance_cents = reader.sint(key)?,
+        2 => image.status = reader.uint(key)? as i32,
+        3 => image.version = reader.uint(key)?,
+        _ => reader.skip(key, 1)?,
+    }
+    Ok(())
 }
