@@ -179,6 +179,9 @@ pub struct Observed {
     pub counts: EventCounts,
     /// Time per stage.
     pub busy: Busy,
+    /// CPU time per stage of the threads that read, fold and encode. What the
+    /// client library's own threads spend is in no stage.
+    pub cpu: Busy,
 }
 
 impl Observed {
@@ -199,6 +202,7 @@ impl Observed {
             memory_bytes: 0,
             counts: EventCounts::default(),
             busy: Busy::default(),
+            cpu: Busy::default(),
         }
     }
 
