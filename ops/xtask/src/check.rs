@@ -63,17 +63,24 @@ pub(crate) fn summary(stages: &[Stage]) -> Outcome {
     )))
 }
 
-pub(crate) fn run(workspace: &Workspace) -> Outcome {
-    summary(&stages(workspace))
+type Work = fn(&Workspace) -> Outcome;
+
+/// Runs all stages, or the one that is named.
+pub(crate) fn run(workspace: &Workspace, only: Option<&str>) -> Outcome {
+    let stages = stages(workspace, |name| only.is_none_or(|only| only == name));
+    if let (Some(name), true) = (only, stages.is_empty()) {
+        return Err(Failure::Usage(format!("there is no stage `{name}`")));
+    }
+    summary(&stages)
 }
 
-/// Format, lints of our own, clippy.
-pub(crate) fn stages(workspace: &Workspace) -> Vec<Stage> {
-    vec![
-        stage("format", || format(workspace)),
-        stage("lints", || lints(workspace)),
-        stage("clippy", || clippy(workspace)),
-    ]
+/// Format, lints of our own, clippy: those that `wanted` names.
+pub(crate) fn stages(workspace: &Workspace, wanted: impl Fn(&str) -> bool) -> Vec<Stage> {
+    let all: [(&str, Work); 3] = [("format", format), ("lints", lints), ("clippy", clippy)];
+    all.into_iter()
+        .filter(|(name, _)| wanted(name))
+        .map(|(name, work)| stage(name, || work(workspace)))
+        .collect()
 }
 
 fn format(workspace: &Workspace) -> Outcome {

@@ -27,7 +27,7 @@ usage: cargo x VERB [ARGUMENTS]
 
   demo [ARGUMENTS]       build refold and run its demo on a private stack
   test                   format, lints, all tests, mutated builds, on a private stack
-  check                  format, clippy, layers, SQL and source lints
+  check [STAGE]          format, lints (layers, SQL, sources), clippy
   mutate [NAME]          build with a guard removed; passes when the tests then fail
   experiment [NAME]      run ops/experiments/NAME (without a name: list them)
   long [NAME]            run the long suites of ops/long-suites.txt
@@ -54,7 +54,7 @@ fn run(args: &[String]) -> Outcome {
     match (verb.as_str(), rest) {
         ("demo", _) => demo::run(&workspace, rest),
         ("test", []) => test::run(&workspace),
-        ("check", []) => check::run(&workspace),
+        ("check", [] | [_]) => check::run(&workspace, rest.first().map(String::as_str)),
         ("mutate", [] | [_]) => mutate::run(&workspace, rest.first().map(String::as_str)),
         ("experiment", []) => experiment::list(&workspace),
         ("experiment", [name]) => experiment::run(&workspace, name),

@@ -16,7 +16,7 @@ const NOT_TO_BE_ALLOWED: &[&str] = &[
     "clippy::too_many_arguments",
 ];
 
-/// A sleep in a test must say why no condition can be awaited instead.
+/// A sleep in a test that is not the pause of a loop must say why no condition can be awaited.
 const SLEEP_REASON: &str = "// sleep:";
 
 /// Findings in one Rust file.
@@ -38,7 +38,11 @@ pub(crate) fn check(file: &TextFile) -> Vec<Finding> {
         findings.push(finding(0, format!("{lines} lines, more than {MAX_LINES}")));
     }
     for (at, _) in code.match_indices("sleep(") {
-        if in_test(at) && is_call(&code, at) && !has_reason(&file.text, at) {
+        if in_test(at)
+            && is_call(&code, at)
+            && !pauses_a_loop(&code, at)
+            && !has_reason(&file.text, at)
+        {
             let what =
                 format!("a test sleeps: await a condition, or say why (`{SLEEP_REASON} ...`)");
             findings.push(finding(line_of(&file.text, at), what));
@@ -69,6 +73,31 @@ fn is_call(code: &str, at: usize) -> bool {
     let before = &code[..at];
     !before.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
         && !before.trim_end().ends_with("fn")
+}
+
+/// Whether the position is inside a `loop` or `while` of its function: there a sleep is the pause
+/// between two looks at a condition, or the pace of something that goes on.
+fn pauses_a_loop(code: &str, at: usize) -> bool {
+    let mut depth = 0_usize;
+    for (open, byte) in code[..at].bytes().enumerate().rev() {
+        match byte {
+            b'}' => depth += 1,
+            b'{' if depth > 0 => depth -= 1,
+            b'{' => {
+                let before = &code[..open];
+                let start = before.rfind([';', '{', '}']).map_or(0, |p| p + 1);
+                let header = before[start..].trim_start();
+                if header.starts_with("loop") || header.starts_with("while ") {
+                    return true;
+                }
+                if header.contains("fn ") {
+                    return false;
+                }
+            }
+            _ => {}
+        }
+    }
+    false
 }
 
 /// The reason stands on the same line or on the one above.
@@ -117,6 +146,14 @@ mod tests {
         assert!(lint("a/src/b.rs", body).is_empty());
         let reasoned = format!("// sleep: the point is that nothing happens\n{body}");
         assert!(lint("a/tests/b.rs", &reasoned).is_empty());
+    }
+
+    #[test]
+    fn the_pause_of_a_loop_passes_and_a_counted_one_does_not() {
+        let polls = "fn f() { while !done() { if x { sleep(D) } } }";
+        assert!(lint("a/tests/b.rs", polls).is_empty());
+        let hopes = "fn g() { loop {} } fn f() { for _ in 0..9 { sleep(D); } }";
+        assert_eq!(lint("a/tests/b.rs", hopes).len(), 1);
     }
 
     #[test]
