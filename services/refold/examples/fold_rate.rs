@@ -1,0 +1,74 @@
+//! Times the bulk fold alone, without broker and database: nanoseconds of CPU
+//! per event (the thread's own clock), for one partition of a seeded log.
+//!
+//! `cargo run --release -p refold --example fold_rate [EVENTS] [AGGREGATES]`
+
+use refold_accounts::AccountsV4;
+use refold_domain::decode::WireFormat;
+use refold_domain::fold::FoldOptions;
+use refold_domain::fold::erase;
+use refold_domain::log::Chunk;
+use refold_domain::position::Offset;
+use refold_domain::position::Partition;
+use refold_seed::Encoder;
+use refold_seed::Layout;
+use refold_seed::PartitionStream;
+use refold_seed::SeedParams;
+use refold_seed::key_of;
+
+/// Records per chunk, as the projector reads them.
+const CHUNK: u64 = 8_192;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = std::env::args().skip(1).map(|a| a.parse::<u64>());
+    let events = args.next().transpose()?.unwrap_or(2_000_000);
+    let aggregates = args.next().transpose()?.unwrap_or(events / 10);
+    for format in [WireFormat::Proto, WireFormat::Json] {
+        let params = SeedParams {
+            events,
+            aggregates,
+            partitions: 1,
+            format,
+            ..SeedParams::default()
+        };
+        println!("{format}: {:.0} ns an event", measure(&params)?);
+    }
+    Ok(())
+}
+
+fn measure(params: &SeedParams) -> Result<f64, Box<dyn std::error::Error>> {
+    let layout = Layout::new(params)?;
+    let mut stream = PartitionStream::new(&layout, 0).ok_or("no partition 0")?;
+    let mut encoder = Encoder::new(params);
+    let options = FoldOptions {
+        wire: params.format,
+        complete_log: true,
+    };
+    let mut fold = erase(AccountsV4).bulk_fold(options);
+    let mut spent = 0;
+    let mut value = Vec::new();
+    let mut next = 0;
+    while next < params.events {
+        let mut chunk = Chunk::new(Partition(0), Offset(next as i64));
+        for _ in 0..CHUNK.min(params.events - next) {
+            let event = stream.next_event();
+            value.clear();
+            encoder.encode(&event, &mut value);
+            let key = key_of(i64::from(event.id));
+            chunk.push(Offset(event.offset as i64), 0, key.as_ref(), Some(&value));
+        }
+        next += chunk.len() as u64;
+        let began = thread_nanos();
+        let report = fold.fold(&chunk, Offset(i64::MAX));
+        spent += thread_nanos() - began;
+        if let Some(halt) = report.halt {
+            return Err(halt.reason.into());
+        }
+    }
+    Ok(spent as f64 / params.events as f64)
+}
+
+fn thread_nanos() -> i64 {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    spent.tv_sec * 1_000_000_000 + spent.tv_nsec
+}
