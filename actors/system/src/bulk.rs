@@ -34,6 +34,7 @@ use crate::gate::Room;
 use crate::gate::Slot;
 use crate::probe::Edge;
 use crate::probe::Word;
+use crate::thread_cpu;
 
 /// How often the projector hears of the progress of a fold.
 const REPORT_EVERY: Duration = Duration::from_millis(20);
@@ -58,6 +59,8 @@ pub(crate) enum BulkEvent {
         rows: u64,
         /// The sums of the rows.
         sums: Box<Sums>,
+        /// CPU time of sorting and encoding them.
+        cpu: Duration,
     },
     /// The log does not answer; the thread goes on asking.
     Waiting(SourceError),
@@ -96,6 +99,10 @@ pub(crate) struct Progress {
     pub(crate) fetch: Duration,
     /// Time in the fold.
     pub(crate) fold: Duration,
+    /// CPU time of this thread in reads; what the log's client spends is not in it.
+    pub(crate) fetch_cpu: Duration,
+    /// CPU time in the fold.
+    pub(crate) fold_cpu: Duration,
     /// Time spent waiting for the rate limit.
     pub(crate) throttled: Duration,
 }
@@ -241,8 +248,10 @@ impl BulkThread {
             }
             self.probe(Edge::Before)?;
             let started = Instant::now();
-            let report = self.task.fold.fold(&chunk, self.task.until);
+            let fold = &mut self.task.fold;
+            let (report, cpu) = thread_cpu::of(|| fold.fold(&chunk, self.task.until));
             self.counted.fold += started.elapsed();
+            self.counted.fold_cpu += cpu;
             self.probe(Edge::After)?;
             let events = report.index as u64;
             let whole = report.index == chunk.len();
@@ -270,8 +279,10 @@ impl BulkThread {
         let options = &self.task.shared.options;
         let limit: ReadLimit = options.bulk_read;
         let started = Instant::now();
-        let answer = self.task.reader.read(chunk, limit, options.read_wait);
+        let reader = &mut self.task.reader;
+        let (answer, cpu) = thread_cpu::of(|| reader.read(chunk, limit, options.read_wait));
         self.counted.fetch += started.elapsed();
+        self.counted.fetch_cpu += cpu;
         match answer {
             Ok(()) if chunk.is_empty() && !chunk.end_of_log() => {
                 self.report()?;
@@ -364,6 +375,7 @@ impl BulkThread {
     fn encode(self) -> Result<(), Over> {
         let Self { task, events, .. } = self;
         let frame_bytes = task.shared.options.copy_frame_bytes;
+        let begun = thread_cpu::now();
         // The slot is held until the last tuple is out: the table is still there.
         let _slot = task.slot;
         let mut run = task.fold.into_tuples();
@@ -374,6 +386,7 @@ impl BulkThread {
         let encoded = BulkEvent::Encoded {
             rows: run.rows(),
             sums: Box::new(run.sums().clone()),
+            cpu: thread_cpu::now().saturating_sub(begun),
         };
         events.blocking_send(encoded).map_err(|_| Over)
     }

@@ -12,11 +12,15 @@
 //! ```
 //! They know ports and the pure core, and no broker or database.
 
+#[cfg(not(panic = "unwind"))]
+compile_error!("supervision rests on unwinding: build with panic = \"unwind\"");
+
 pub mod barrier;
 mod bulk;
 mod context;
 pub mod dice;
 mod gate;
+mod observer;
 pub mod options;
 mod outcome;
 mod plan;
@@ -27,7 +31,10 @@ mod reader;
 mod run;
 mod shared_pace;
 mod supervisor;
+mod thread_cpu;
 
+pub use observer::BatchObserver;
+pub use observer::CommittedBatch;
 pub use options::Mode;
 pub use options::PartitionSelection;
 pub use options::ProjectorOptions;

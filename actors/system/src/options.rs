@@ -87,7 +87,8 @@ pub struct ProjectorOptions {
     pub batch_age: Duration,
     /// Most events per second over all partitions of the process; `None` is no limit.
     pub rate_limit: Option<u64>,
-    /// Bytes that the folds of all partitions may hold together.
+    /// Memory of the process in bytes. Three quarters of it are for the tables of
+    /// bulk loads, an eighth for row caches, the rest for what is on the way.
     pub memory_bytes: usize,
     /// Bulk loads that run at the same time, each on a thread of its own.
     pub workers: usize,
@@ -204,9 +205,16 @@ impl ProjectorOptions {
         Ok(())
     }
 
-    /// Bytes that one partition's row cache may keep between batches, of `partitions`.
+    /// Bytes that all folds of bulk loads may hold together: three quarters of
+    /// the memory. The rest is for row caches, chunks and the clients' buffers.
+    pub(crate) fn bulk_bytes(&self) -> usize {
+        self.memory_bytes / 4 * 3
+    }
+
+    /// Bytes that one partition's row cache may keep between batches, of
+    /// `partitions`: together an eighth of the memory.
     pub(crate) fn cache_bytes(&self, partitions: usize) -> usize {
-        self.memory_bytes / 2 / partitions.max(1)
+        self.memory_bytes / 8 / partitions.max(1)
     }
 
     /// Bounds of one read at the moving end.
@@ -229,7 +237,8 @@ mod tests {
 
     #[test]
     fn a_setting_that_cannot_work_is_named() {
-        let wrong: [(&str, fn(&mut ProjectorOptions)); 4] = [
+        type Spoil = fn(&mut ProjectorOptions);
+        let wrong: [(&str, Spoil); 4] = [
             ("-batch", |o| o.batch = 0),
             ("-memory", |o| o.memory_bytes = 0),
             ("-rate-limit", |o| o.rate_limit = Some(0)),

@@ -11,6 +11,7 @@ use refold_ports::Sink;
 
 use crate::dice::Dice;
 use crate::dice::SeededDice;
+use crate::observer::BatchObserver;
 use crate::probe::Edge;
 use crate::probe::Point;
 use crate::probe::Probe;
@@ -25,6 +26,7 @@ pub struct Plugs {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) dice: Arc<dyn Dice>,
     pub(crate) probe: Option<Arc<dyn Probe>>,
+    pub(crate) observer: Option<Arc<dyn BatchObserver>>,
 }
 
 impl Plugs {
@@ -42,6 +44,7 @@ impl Plugs {
             registry,
             dice: Arc::new(SeededDice::of_this_process()),
             probe: None,
+            observer: None,
         }
     }
 
@@ -56,6 +59,13 @@ impl Plugs {
     #[must_use]
     pub fn with_probe(mut self, probe: Arc<dyn Probe>) -> Self {
         self.probe = Some(probe);
+        self
+    }
+
+    /// The same with somebody who is told of every transaction.
+    #[must_use]
+    pub fn with_observer(mut self, observer: Arc<dyn BatchObserver>) -> Self {
+        self.observer = Some(observer);
         self
     }
 

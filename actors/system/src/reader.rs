@@ -17,6 +17,8 @@ use refold_ports::source::ReadLimit;
 use refold_ports::source::SourceError;
 use tokio::sync::mpsc;
 
+use crate::thread_cpu;
+
 /// Pause before a log that is away is asked again.
 const UNREACHABLE_PAUSE: Duration = Duration::from_millis(200);
 
@@ -31,9 +33,16 @@ pub(crate) struct TailRead {
     pub(crate) wait: Duration,
 }
 
+/// A chunk and what reading it took.
+pub(crate) struct TailChunk {
+    pub(crate) chunk: Chunk,
+    /// CPU time of the reader thread; what the log's client spends is not in it.
+    pub(crate) cpu: Duration,
+}
+
 /// The projector's end of a reader thread. Dropping it ends the thread after its read.
 pub(crate) struct TailReader {
-    chunks: mpsc::Receiver<Result<Chunk, SourceError>>,
+    chunks: mpsc::Receiver<Result<TailChunk, SourceError>>,
     empties: std_mpsc::Sender<Chunk>,
 }
 
@@ -53,7 +62,7 @@ impl TailReader {
     }
 
     /// The next chunk, possibly empty; an error that is not transient is the last answer.
-    pub(crate) async fn next(&mut self) -> Result<Chunk, SourceError> {
+    pub(crate) async fn next(&mut self) -> Result<TailChunk, SourceError> {
         match self.chunks.recv().await {
             Some(answer) => answer,
             None => Err(SourceError::Fatal(
@@ -72,7 +81,7 @@ impl TailReader {
 fn read_loop(
     mut reader: Box<dyn ChunkReader>,
     read: &TailRead,
-    chunks: &mpsc::Sender<Result<Chunk, SourceError>>,
+    chunks: &mpsc::Sender<Result<TailChunk, SourceError>>,
     empties: &std_mpsc::Receiver<Chunk>,
 ) {
     loop {
@@ -80,17 +89,20 @@ fn read_loop(
             .try_recv()
             .unwrap_or_else(|_| Chunk::new(read.partition, read.from));
         let started = Instant::now();
-        let answer = reader.read(&mut chunk, read.limit, read.wait);
+        let (answer, cpu) = thread_cpu::of(|| reader.read(&mut chunk, read.limit, read.wait));
         let pause = match &answer {
             Ok(()) if chunk.is_empty() && started.elapsed() < EMPTY_PAUSE => EMPTY_PAUSE,
             Ok(()) => Duration::ZERO,
             Err(error) if error.is_transient() => UNREACHABLE_PAUSE,
             Err(_) => {
-                let _ = chunks.blocking_send(answer.map(|()| chunk));
+                let _ = chunks.blocking_send(answer.map(|()| TailChunk { chunk, cpu }));
                 return;
             }
         };
-        if chunks.blocking_send(answer.map(|()| chunk)).is_err() {
+        if chunks
+            .blocking_send(answer.map(|()| TailChunk { chunk, cpu }))
+            .is_err()
+        {
             return;
         }
         std::thread::sleep(pause);

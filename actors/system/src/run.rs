@@ -90,7 +90,7 @@ pub async fn start_projector(
         version: version.id,
         label: version.label,
         partitions: partitions.len(),
-        gate: Gate::new(options.workers, options.memory_bytes),
+        gate: Gate::new(options.workers, options.bulk_bytes()),
         pace: SharedPace::new(options.rate_limit),
         plugs,
         options,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use refold_domain::cutover::Gate;
 use refold_domain::fold::erase;
 use refold_domain::spec::ProjectionSpec;
+use refold_domain::sums::APPLIED_SEQ;
 use refold_ports::Registry;
 use refold_ports::registry::RegistryError;
 use refold_projection::Change;
@@ -18,6 +19,7 @@ use refold_projection::Payload;
 use refold_projection::Projection;
 use refold_system::barrier::BarrierRef;
 use refold_system::barrier::PromotionOrder;
+use refold_system::barrier::comparable_columns;
 use refold_system::barrier::drive;
 
 use crate::world::*;
@@ -120,7 +122,7 @@ async fn a_candidate_that_stands_still_is_refused_at_the_deadline_and_leaves_no_
         panic!("{refused:?}");
     };
     assert_eq!(gates[0].gate, Gate::CaughtUp);
-    assert!(gates[0].detail.contains("ledger_v2"), "{}", gates[0].detail);
+    assert!(gates[0].detail.contains("behind"), "{}", gates[0].detail);
     // It catches up in one go, past the offsets of the withdrawn barrier.
     let _second = Process::start_v2(&world, replay_and_catch_up()).await;
     world.caught_up(V2).await;
@@ -245,4 +247,55 @@ async fn a_version_that_folds_a_column_differently_is_refused_by_its_sums() {
     assert!(gates[0].detail.contains("total"), "{}", gates[0].detail);
     let active = world.store.active("ledger").await.expect("a registry");
     assert_eq!(active.map(|a| a.version), Some(V1), "nothing was switched");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_whose_history_is_not_in_is_refused_before_a_barrier_is_set() {
+    let world = World::with_events(200);
+    let _first = world.start_caught_up(live()).await;
+    // One partition of the candidate does not get as far as its load.
+    let door = Door::at("write::before:1");
+    let plugs = world.plugs(v2()).with_probe(Arc::new(door.clone()));
+    let label = "ledger_v2".to_owned();
+    let started = Process::try_start(plugs, label, replay_and_catch_up()).await;
+    let second = started.expect("the process starts");
+    door.someone_waits().await;
+    let refused = drive(&world.store, &specs(), &order("ledger_v2")).await;
+    let Err(RegistryError::GateRefused(gates)) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(gates[0].gate, Gate::CaughtUp);
+    assert!(!gates[0].ok);
+    assert!(gates[0].detail.contains("behind"), "{}", gates[0].detail);
+    door.open();
+    second.ready().await;
+    let promoted = drive(&world.store, &specs(), &order("ledger_v2")).await;
+    assert!(promoted.is_ok_and(|p| p.changed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_that_was_built_by_other_code_is_refused() {
+    let world = World::with_events(100);
+    let _processes = two_versions(&world).await;
+    let specs = [
+        ProjectionSpec::of::<Ledger<1>>(),
+        ProjectionSpec::of::<Ledger<2, 77>>(),
+    ];
+    let refused = drive(&world.store, &specs, &order("ledger_v2")).await;
+    assert!(matches!(refused, Err(RegistryError::CodeChanged { .. })));
+}
+
+#[test]
+fn versions_are_compared_on_what_the_newer_one_declares_in_either_direction() {
+    let first = ProjectionSpec::of::<Ledger<1>>();
+    let rebuilt = ProjectionSpec::of::<Ledger<3>>();
+    let wrong = ProjectionSpec::of::<Wrong>();
+    let all = Ok(vec!["total", APPLIED_SEQ]);
+    // The same fold under another number: every column, whoever replaces whom.
+    assert_eq!(comparable_columns(&first, &rebuilt), all);
+    assert_eq!(comparable_columns(&first, &wrong), all);
+    assert_eq!(comparable_columns(&wrong, &first), all);
+    let stranger = ProjectionSpec::of::<Ledger<5, 9>>();
+    let refused = comparable_columns(&first, &stranger);
+    assert!(matches!(refused, Err(RegistryError::Conflict(_))));
 }

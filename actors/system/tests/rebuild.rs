@@ -248,7 +248,7 @@ async fn folds_that_do_not_fit_side_by_side_run_one_after_the_other() {
         other.add(id, id);
     }
     let tight = ProjectorOptions {
-        memory_bytes: needed as usize + 1,
+        memory_bytes: (needed as usize + 4) / 3 * 4,
         workers: 3,
         ..replay()
     };

@@ -1,12 +1,18 @@
 //! The steps of a promotion, against the registry alone.
 
 use std::time::Duration;
+use std::time::SystemTime;
 
+use refold_domain::barrier::OffsetVector;
+use refold_domain::cutover::Behind;
+use refold_domain::cutover::Evidence;
 use refold_domain::cutover::Gate;
 use refold_domain::cutover::GateReport;
+use refold_domain::cutover::judge;
 use refold_domain::spec::ProjectionSpec;
 use refold_domain::sums::APPLIED_SEQ;
 use refold_domain::version::VersionId;
+use refold_domain::version::VersionState;
 use refold_ports::Registry;
 use refold_ports::registry::BarrierProgress;
 use refold_ports::registry::BarrierRow;
@@ -14,7 +20,6 @@ use refold_ports::registry::PromoteRequest;
 use refold_ports::registry::Promotion;
 use refold_ports::registry::RegistryError;
 use refold_ports::registry::VersionRow;
-use refold_projection::Compare;
 use tokio::time::Instant;
 
 /// What is asked for.
@@ -78,12 +83,11 @@ pub async fn drive(
     let Some(active) = registry.active(&to_row.name).await? else {
         return activate(registry, to_row, order).await;
     };
-    let generation_differs = order.if_generation.filter(|g| *g != active.generation);
     let versions = registry.versions().await?;
     let from_row = find_version(versions, active.version)?;
     let pair = Pair {
-        from: find_spec(specs, &from_row)?,
-        to: find_spec(specs, &to_row)?,
+        from: linked(specs, &from_row)?,
+        to: linked(specs, &to_row)?,
         from_row,
         to_row,
     };
@@ -91,16 +95,23 @@ pub async fn drive(
         // The registry answers with the promotion that made it so.
         return promote(registry, &pair, order, 0).await;
     }
-    if let Some(wanted) = generation_differs {
-        return Err(RegistryError::GenerationChanged {
-            wanted,
-            found: active.generation,
-        });
+    if let Some(wanted) = order.if_generation.filter(|g| *g != active.generation) {
+        let found = active.generation;
+        return Err(RegistryError::GenerationChanged { wanted, found });
     }
+    let columns = comparable_columns(pair.from, pair.to)?;
+    require_ready(registry, &pair, order).await?;
     let barrier = registry
         .set_barrier(pair.from_row.id, pair.to_row.id)
         .await?;
-    let promoted = behind_barrier(registry, &pair, order, &barrier).await;
+    tracing::info!(
+        barrier = barrier.id,
+        from = pair.from_row.label,
+        to = pair.to_row.label,
+        offset_sum = barrier.switch.values().map(|x| x.0).sum::<i64>(),
+        "barrier set"
+    );
+    let promoted = behind_barrier(registry, &pair, order, (&barrier, &columns)).await;
     if (promoted.is_err() || order.dry_run)
         && let Err(error) = registry.drop_barrier(barrier.id).await
     {
@@ -110,6 +121,8 @@ pub async fn drive(
     promoted
 }
 
+/// The first version of a name has nothing to be compared with: it is activated
+/// as soon as its history is in, and the audit says so.
 async fn activate(
     registry: &dyn Registry,
     to: VersionRow,
@@ -118,40 +131,93 @@ async fn activate(
     if let Some(wanted) = order.if_generation.filter(|g| *g != 0) {
         return Err(RegistryError::GenerationChanged { wanted, found: 0 });
     }
-    if order.dry_run {
-        return Err(RegistryError::Conflict(format!(
-            "no version of {} is active: {} would be the first, there is nothing to compare it with",
-            to.name, to.label
-        )));
+    let is_ready = registry.make_ready(to.id).await?;
+    let state = if is_ready {
+        VersionState::Ready
+    } else {
+        to.state
+    };
+    let mut gates = judge(&unproven(state, Vec::new(), order));
+    gates.retain(|report| report.gate != Gate::Verified);
+    if !is_ready {
+        return Err(RegistryError::GateRefused(gates));
     }
+    let switch = marks(registry, to.id).await?;
     let begun = Instant::now();
-    let active = registry.activate_first(to.id, &order.actor).await?;
-    let flip = begun.elapsed();
-    let marks = registry.marks(to.id).await?;
+    let mut generation = 0;
+    if !order.dry_run {
+        let active = registry.activate_first(to.id, &order.actor).await?;
+        generation = active.generation;
+    }
     Ok(Promotion {
-        id: format!("{}-generation-{}", to.name, active.generation),
+        id: format!("first-{}", to.label),
         from: None,
         to: to.id,
-        generation: active.generation,
-        switch: marks.iter().map(|m| (m.partition, m.next)).collect(),
-        gates: Vec::new(),
-        switched_at: std::time::SystemTime::now(),
-        flip,
-        changed: true,
+        generation,
+        switch,
+        gates,
+        switched_at: SystemTime::now(),
+        flip: begun.elapsed(),
+        changed: !order.dry_run,
     })
+}
+
+/// Refuses a candidate whose history is not in yet, and says how far it is behind.
+async fn require_ready(
+    registry: &dyn Registry,
+    pair: &Pair<'_>,
+    order: &PromotionOrder,
+) -> Result<(), RegistryError> {
+    let to = &pair.to_row;
+    if to.state != VersionState::Building || registry.make_ready(to.id).await? {
+        return Ok(());
+    }
+    let live = marks(registry, pair.from_row.id).await?;
+    let new = marks(registry, to.id).await?;
+    let distances = live.iter().map(|(partition, at)| Behind {
+        partition: *partition,
+        events: new.get(partition).copied().unwrap_or_default().lag_to(*at),
+    });
+    let behind = distances.filter(|b| b.events > 0).collect();
+    let gates = judge(&unproven(to.state, behind, order));
+    Err(RegistryError::GateRefused(gates))
+}
+
+async fn marks(registry: &dyn Registry, version: VersionId) -> Result<OffsetVector, RegistryError> {
+    let rows = registry.marks(version).await?;
+    Ok(rows.into_iter().map(|m| (m.partition, m.next)).collect())
+}
+
+/// What is known of a candidate before any comparison.
+fn unproven(state: VersionState, behind: Vec<Behind>, order: &PromotionOrder) -> Evidence {
+    Evidence {
+        state,
+        lag: behind.iter().map(|b| b.events).max().unwrap_or_default(),
+        behind,
+        differences: None,
+        parked: 0,
+        gaps: 0,
+        without_key: Vec::new(),
+        allowed_lag: order.allowed_lag,
+    }
 }
 
 async fn behind_barrier(
     registry: &dyn Registry,
     pair: &Pair<'_>,
     order: &PromotionOrder,
-    barrier: &BarrierRow,
+    (barrier, columns): (&BarrierRow, &[&'static str]),
 ) -> Result<Promotion, RegistryError> {
     wait_complete(registry, pair, order, barrier).await?;
-    let columns = comparable_columns(pair.from, pair.to);
     let proof = registry
-        .compare_at_barrier(barrier.id, pair.from, pair.to, &columns)
+        .compare_at_barrier(barrier.id, pair.from, pair.to, columns)
         .await?;
+    tracing::info!(
+        barrier = barrier.id,
+        columns = proof.columns.join(","),
+        differences = proof.differences.len(),
+        "checksums compared at the switch vector"
+    );
     if let Some(first) = proof.differences.first() {
         return Err(refuse(
             Gate::Verified,
@@ -199,33 +265,33 @@ async fn wait_complete(
             return Ok(());
         }
         if begun.elapsed() >= order.deadline {
-            return Err(refuse(Gate::CaughtUp, too_late(pair, order, &progress)));
+            return Err(too_late(pair, order, &progress));
         }
         tokio::time::sleep(order.poll).await;
     }
 }
 
-fn too_late(pair: &Pair<'_>, order: &PromotionOrder, progress: &BarrierProgress) -> String {
-    let worst = progress.waiting.iter().max_by_key(|(_, _, events)| *events);
-    let seconds = order.deadline.as_secs_f64();
-    match worst {
-        None => format!(
-            "after {seconds:.1} s {} of {} partitions recorded their sums",
-            progress.acked, progress.wanted
-        ),
-        Some((version, partition, events)) => {
-            let label = if *version == pair.from_row.id {
-                &pair.from_row.label
-            } else {
-                &pair.to_row.label
-            };
-            format!(
-                "after {seconds:.1} s {} partitions have not passed the switch offset; \
-                 {partition} of {label} is {events} events behind",
-                progress.waiting.len()
-            )
-        }
+/// The refusal of a barrier that was not reached in time. It names the side that
+/// is missing: a serving version without a projector holds a promotion back as well.
+fn too_late(pair: &Pair<'_>, order: &PromotionOrder, progress: &BarrierProgress) -> RegistryError {
+    let missing = progress.waiting.iter();
+    let of_candidate = missing.filter(|(version, ..)| *version == pair.to_row.id);
+    let behind: Vec<_> = of_candidate
+        .map(|(_, partition, events)| Behind {
+            partition: *partition,
+            events: *events,
+        })
+        .collect();
+    if behind.is_empty() {
+        return RegistryError::Conflict(format!(
+            "{} partitions of {}, which serves, did not reach the switch vector within {:.1} s: \
+             does its projector run?",
+            progress.waiting.len(),
+            pair.from_row.label,
+            order.deadline.as_secs_f64()
+        ));
     }
+    RegistryError::GateRefused(judge(&unproven(pair.to_row.state, behind, order)))
 }
 
 fn refuse(gate: Gate, detail: String) -> RegistryError {
@@ -241,44 +307,57 @@ fn find_version(versions: Vec<VersionRow>, id: VersionId) -> Result<VersionRow, 
     found.ok_or_else(|| RegistryError::Failed(format!("active version {id} is not registered")))
 }
 
-fn find_spec<'a>(
+/// The linked declarations of a version; its checksums cannot be read without them.
+fn linked<'a>(
     specs: &'a [ProjectionSpec],
     row: &VersionRow,
 ) -> Result<&'a ProjectionSpec, RegistryError> {
     let found = specs.iter().find(|s| s.label() == row.label);
-    found.ok_or_else(|| {
+    let spec = found.ok_or_else(|| {
         RegistryError::Conflict(format!(
             "{} is not linked into this binary, so its columns cannot be compared",
             row.label
         ))
-    })
+    })?;
+    let running = spec.code_hash();
+    if running != row.code_hash {
+        return Err(RegistryError::CodeChanged {
+            label: row.label.clone(),
+            stored: row.code_hash.clone(),
+            running,
+        });
+    }
+    Ok(spec)
 }
 
-/// The columns that two versions must agree on, in either direction, [`APPLIED_SEQ`] last.
+/// The columns that two versions must agree on at every offset, in either
+/// direction: all of them when both run the same fold, else those that the
+/// newer one declares `same`. [`APPLIED_SEQ`] is among them when both see the same events.
 ///
-/// Where one version replaces the other, they are the ones that the newer one
-/// declares `same`. Two versions without such a tie are compared on every column
-/// that both have with one type and that neither declares to differ.
-pub fn comparable_columns(from: &ProjectionSpec, to: &ProjectionSpec) -> Vec<&'static str> {
-    let mut columns = if to.replaces == Some(from.number) {
+/// # Errors
+/// [`RegistryError::Conflict`] when neither says how it compares with the other:
+/// a switch without a proof is not offered.
+pub fn comparable_columns(
+    from: &ProjectionSpec,
+    to: &ProjectionSpec,
+) -> Result<Vec<&'static str>, RegistryError> {
+    let same_fold = from.code == to.code && from.columns == to.columns;
+    let mut columns = if same_fold {
+        to.columns.iter().map(|column| column.name).collect()
+    } else if to.replaces == Some(from.number) {
         to.same_columns()
     } else if from.replaces == Some(to.number) {
         from.same_columns()
     } else {
-        shared_columns(from, to)
+        return Err(RegistryError::Conflict(format!(
+            "neither {} nor {} declares that it replaces the other, \
+             so nothing says which columns must be equal",
+            from.label(),
+            to.label()
+        )));
     };
-    columns.push(APPLIED_SEQ);
-    columns
-}
-
-fn shared_columns(from: &ProjectionSpec, to: &ProjectionSpec) -> Vec<&'static str> {
-    let theirs = |name: &str| from.columns.iter().find(|c| c.name == name);
-    let comparable = to.columns.iter().filter(|column| {
-        theirs(column.name).is_some_and(|other| {
-            other.ty == column.ty
-                && column.compare != Compare::Differs
-                && other.compare != Compare::Differs
-        })
-    });
-    comparable.map(|column| column.name).collect()
+    if from.handles == to.handles {
+        columns.push(APPLIED_SEQ);
+    }
+    Ok(columns)
 }

@@ -1,5 +1,6 @@
 //! The apply path: gather, fold, commit, one batch a turn.
 
+use std::time::Duration;
 use std::time::SystemTime;
 
 use refold_domain::fold::Halt;
@@ -23,6 +24,7 @@ use crate::plan;
 use crate::plan::Verdict;
 use crate::probe::Edge;
 use crate::probe::Word;
+use crate::thread_cpu;
 
 /// What gathering came to.
 enum Gathered {
@@ -61,7 +63,10 @@ impl ProjectorState {
             }
             let chunk = match tokio::time::timeout(wait, apply.reader.next()).await {
                 Err(_) => break,
-                Ok(Ok(chunk)) => chunk,
+                Ok(Ok(read)) => {
+                    self.observe(|o| o.cpu.add(Stage::Fetch, read.cpu));
+                    read.chunk
+                }
                 Ok(Err(error)) if error.is_transient() => {
                     self.observe(|o| o.reason = Some(error.to_string()));
                     break;
@@ -114,7 +119,7 @@ impl ProjectorState {
     async fn fold_batch(&mut self, apply: Box<Apply>) -> Result<Box<Apply>, Trouble> {
         self.pass(Word::Fold, Edge::Before).await?;
         let started = Instant::now();
-        let (mut apply, keys) = blocking(apply, |apply| {
+        let (mut apply, (keys, asking)) = blocking(apply, |apply| {
             let until = apply.until();
             apply.missing(until)
         })
@@ -130,7 +135,7 @@ impl ProjectorState {
         let events = self.shared.options.batch;
         let below = apply.position < apply.durable;
         let before = apply.pending_events();
-        let (apply, prepared) = blocking(apply, move |apply| {
+        let (apply, (prepared, cpu)) = blocking(apply, move |apply| {
             if !keys.is_empty() {
                 apply.fold.load(&keys, &rows)?;
             }
@@ -142,6 +147,7 @@ impl ProjectorState {
         let reread = (before - apply.pending_events()) as u64;
         self.observe(|o| {
             o.busy.add(Stage::Fold, folding);
+            o.cpu.add(Stage::Fold, asking + cpu);
             o.memory_bytes = apply.fold.memory_bytes() as u64;
             o.counts.duplicates += if below { reread } else { 0 };
         });
@@ -164,9 +170,12 @@ impl ProjectorState {
         self.pass(Word::Write, Edge::Before).await?;
         let started = Instant::now();
         let answer = apply.writer.commit(&prepared.batch).await;
-        self.busy(Stage::Commit, started.elapsed());
+        let took = started.elapsed();
+        self.busy(Stage::Commit, took);
         match answer {
             Ok(committed) => {
+                let rows = prepared.batch.rows.len() as u64;
+                self.tell_observer(events_of(&prepared.counts), rows, took);
                 self.pass(Word::Commit, Edge::After).await?;
                 self.committed(apply, prepared, committed)
             }
@@ -279,13 +288,13 @@ impl ProjectorState {
     }
 }
 
-/// Runs CPU work on a thread that may block.
+/// Runs CPU work on a thread that may block, and tells the CPU time that it took.
 async fn blocking<T: Send + 'static>(
     mut apply: Box<Apply>,
     work: impl FnOnce(&mut Apply) -> T + Send + 'static,
-) -> Result<(Box<Apply>, T), Trouble> {
+) -> Result<(Box<Apply>, (T, Duration)), Trouble> {
     let ran = tokio::task::spawn_blocking(move || {
-        let answer = work(&mut apply);
+        let answer = thread_cpu::of(|| work(&mut apply));
         (apply, answer)
     });
     ran.await.map_err(|error| {

@@ -59,7 +59,8 @@ pub(crate) struct Loading {
     history_end: Offset,
     run: BulkRun,
     folded: Box<Folded>,
-    begun: bool,
+    /// When its transaction was opened.
+    begun: Option<Instant>,
 }
 
 impl Admission {
@@ -160,7 +161,7 @@ impl ProjectorState {
             history_end: folding.history_end,
             run: folding.run,
             folded,
-            begun: false,
+            begun: None,
         }
     }
 
@@ -184,9 +185,11 @@ impl ProjectorState {
                 Ok(Turn::On(Work::Admitted(Box::new(admission)), Next::Pull))
             }
             BulkStop::TooLarge { bytes, folded } => Ok(Turn::End(Ending::Broken(format!(
-                "the rows of {} need more than -memory allows: {bytes} of {} bytes at offset \
-                 {folded} of {until}; start again with a larger -memory",
-                self.partition, self.shared.options.memory_bytes
+                "the rows of {} need more than -memory allows: {bytes} bytes at offset {folded} \
+                 of {until}, and {} of {} are for bulk loads; start again with a larger -memory",
+                self.partition,
+                self.shared.options.bulk_bytes(),
+                self.shared.options.memory_bytes
             )))),
         }
     }
@@ -203,12 +206,14 @@ impl ProjectorState {
             o.busy.add(Stage::Fetch, progress.fetch);
             o.busy.add(Stage::Fold, progress.fold);
             o.busy.add(Stage::Throttled, progress.throttled);
+            o.cpu.add(Stage::Fetch, progress.fetch_cpu);
+            o.cpu.add(Stage::Fold, progress.fold_cpu);
         });
     }
 
     /// One step of the load: open the transaction, send a frame, or seal.
     pub(super) async fn load(&mut self, mut loading: Box<Loading>) -> Result<Turn, Trouble> {
-        if !loading.begun {
+        if loading.begun.is_none() {
             return self.begin_load(loading).await;
         }
         match loading.run.next().await.map_err(Trouble::Failed)? {
@@ -220,7 +225,10 @@ impl ProjectorState {
                 self.pass(Word::Copy, Edge::After).await?;
                 Ok(Turn::On(Work::Loading(loading), Next::Pull))
             }
-            BulkEvent::Encoded { rows, sums } => self.seal(*loading, rows, *sums).await,
+            BulkEvent::Encoded { rows, sums, cpu } => {
+                self.observe(|o| o.cpu.add(Stage::Write, cpu));
+                self.seal(*loading, rows, *sums).await
+            }
             _ => Err(out_of_order()),
         }
     }
@@ -232,7 +240,7 @@ impl ProjectorState {
             Ok(()) => {
                 self.busy(Stage::Write, started.elapsed());
                 self.pass(Word::Write, Edge::After).await?;
-                loading.begun = true;
+                loading.begun = Some(started);
                 Ok(Turn::On(Work::Loading(loading), Next::Pull))
             }
             // Nothing was sent yet, so the fold is still good.
@@ -271,6 +279,9 @@ impl ProjectorState {
         self.busy(Stage::Commit, started.elapsed());
         self.pass(Word::Commit, Edge::After).await?;
         self.note_seal(&seal);
+        let took = loading.begun.map(|at| at.elapsed()).unwrap_or_default();
+        let events = seal.range.from.lag_to(seal.range.to);
+        self.tell_observer(events, seal.rows, took);
         if let Some(halt) = folded.halt {
             return Ok(Turn::End(self.halted(&halt)));
         }

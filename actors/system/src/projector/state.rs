@@ -22,6 +22,7 @@ use super::msg::ProjectorArgs;
 use super::pending::Apply;
 use crate::context::Shared;
 use crate::context::Tenure;
+use crate::observer::CommittedBatch;
 use crate::probe::Edge;
 use crate::probe::Word;
 use crate::supervisor::SupervisorMsg;
@@ -244,6 +245,19 @@ impl ProjectorState {
     pub(super) async fn pass(&mut self, word: Word, edge: Edge) -> Result<(), Trouble> {
         let passed = self.shared.plugs.pass(word, edge, self.partition);
         passed.await.map_err(Trouble::Failed)
+    }
+
+    /// Tells the metrics of a transaction that became durable.
+    pub(super) fn tell_observer(&self, events: u64, rows: u64, took: Duration) {
+        if let Some(observer) = &self.shared.plugs.observer {
+            observer.committed(&CommittedBatch {
+                version: &self.shared.label,
+                mode: self.shared.options.mode,
+                events,
+                rows,
+                took,
+            });
+        }
     }
 
     /// The whole history was in at a commit.
