@@ -46,14 +46,10 @@ impl<E: Endpoint> Endpoint for Instrumented<E> {
             }
             Err(error) => {
                 let route = error.data::<PathPattern>().cloned();
-                let problem = Problem::of_transport(&error).at(path);
-                if problem.status >= 500 {
-                    tracing::error!(instance = %problem.instance, "{}", problem.detail);
-                }
-                (problem.into_response(), route)
+                (refusal(error, path), route)
             }
         };
-        let route = route.as_ref().map_or(UNMATCHED, |p| &*p.0);
+        let route = route.as_ref().map_or(UNMATCHED, |p| route_label(&p.0));
         let seen = HttpRequest {
             route,
             method,
@@ -62,6 +58,29 @@ impl<E: Endpoint> Endpoint for Instrumented<E> {
         self.telemetry.http().record(seen, started.elapsed());
         Ok(response)
     }
+}
+
+/// The label of a matched pattern. poem-openapi numbers its parameters, and the
+/// service that catches every path matches with an empty pattern.
+fn route_label(pattern: &str) -> &str {
+    match pattern {
+        "/aggregate/:param0" => "/aggregate/:id",
+        "/projections/:param0/partitions" => "/projections/:version/partitions",
+        "" | "/" => UNMATCHED,
+        other => other,
+    }
+}
+
+/// An operation's own refusal is a problem already; poem's become one here.
+fn refusal(error: poem::Error, path: String) -> Response {
+    if error.is_from_response() {
+        return error.into_response();
+    }
+    let problem = Problem::of_transport(&error).at(path);
+    if problem.status >= 500 {
+        tracing::error!(instance = %problem.instance, "{}", problem.detail);
+    }
+    problem.into_response()
 }
 
 /// Methods that clients invent are one label value, not one each.

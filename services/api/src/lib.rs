@@ -2,8 +2,7 @@
 //! what operators' machines ask for.
 //!
 //! Everything here is thin: a read is one call of a [`ReadModel`], a switch is
-//! [`cutover::cut_over`] over a [`Registry`], and errors are one table in
-//! [`problem`].
+//! one of a [`Promoter`], and errors are one table in [`problem`].
 
 mod aggregate;
 pub mod cutover;
@@ -54,7 +53,7 @@ pub struct ApiDeps {
     pub registry: Arc<dyn Registry>,
     /// The point reads.
     pub reads: Arc<dyn ReadModel>,
-    /// Whoever carries promotions out; [`cutover::RegistryPromoter`] does it in the request's task.
+    /// Whoever carries promotions out.
     pub promoter: Arc<dyn Promoter>,
     /// The versions that this process is linked with; the first one's projection is the default.
     pub specs: Vec<Arc<ProjectionSpec>>,

@@ -91,13 +91,19 @@ impl Problem {
     }
 
     /// A projection that this process is not linked with.
-    pub fn unknown_projection(name: &str) -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "projection-not-found",
-            "No such projection",
-            format!("this server knows no projection named {name:?}"),
-        )
+    pub fn unknown_projection(name: Option<&str>) -> Self {
+        let detail = match name {
+            Some(name) => format!("this server knows no projection named {name:?}"),
+            None => "this server is linked with no projection".to_owned(),
+        };
+        let code = "projection-not-found";
+        Self::new(StatusCode::NOT_FOUND, code, "No such projection", detail)
+    }
+
+    /// A request that cannot be understood.
+    pub fn unreadable(detail: impl Into<String>) -> Self {
+        let title = "The request cannot be read";
+        Self::new(StatusCode::BAD_REQUEST, "bad-request", title, detail)
     }
 
     /// What poem itself refused: an unknown path, a wrong method, a body that cannot be read.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use poem::http::StatusCode;
 use poem_openapi::Object;
 use refold_ports::registry::Promotion;
 
@@ -57,21 +56,17 @@ pub(crate) fn etag(generation: i64) -> String {
 }
 
 /// The generation that an `If-Match` header insists on.
-pub(crate) fn if_match(header: Option<&str>) -> Result<Option<i64>, Problem> {
+///
+/// # Errors
+/// A sentence, when it is not an `ETag` of the registry.
+pub(crate) fn if_match(header: Option<&str>) -> Result<Option<i64>, String> {
     let Some(header) = header.map(str::trim).filter(|h| *h != "*") else {
         return Ok(None);
     };
     let bare = header.trim_start_matches("W/").trim_matches('"');
     let generation = bare.strip_prefix("gen-").and_then(|g| g.parse().ok());
     generation.map(Some).ok_or_else(|| {
-        Problem::new(
-            StatusCode::BAD_REQUEST,
-            "bad-request",
-            "The request cannot be read",
-            format!(
-                "If-Match is {header:?}; it wants the ETag of GET /projections, like \"gen-11\""
-            ),
-        )
+        format!("If-Match is {header:?}; it wants the ETag of GET /projections, like \"gen-11\"")
     })
 }
 

@@ -97,11 +97,6 @@ impl Routes {
     pub(crate) fn new(state: Arc<ApiState>, defaults: CutoverOptions) -> Self {
         Self { state, defaults }
     }
-
-    fn projection(&self, wanted: Option<&str>) -> Result<&'static str, Problem> {
-        let found = self.state.projection(wanted);
-        found.ok_or_else(|| Problem::unknown_projection(wanted.unwrap_or_default()))
-    }
 }
 
 #[OpenApi]
@@ -119,7 +114,9 @@ impl Routes {
         projection: Query<Option<String>>,
     ) -> Result<AggregateResponse, ReadFailure> {
         let at = |problem: Problem| problem.at(format!("/aggregate/{}", id.0));
-        let name = self.projection(projection.0.as_deref()).map_err(at)?;
+        let wanted = projection.0.as_deref();
+        let name = self.state.projection(wanted);
+        let name = name.ok_or_else(|| at(Problem::unknown_projection(wanted)))?;
         let found = aggregate::read(&self.state, name, &id.0)
             .await
             .map_err(at)?;
@@ -143,7 +140,8 @@ impl Routes {
     ) -> Result<ProjectionsResponse, ReadFailure> {
         let at = |problem: Problem| problem.at("/projections");
         let only = projection.0.as_deref();
-        let name = self.projection(only).map_err(at)?;
+        let name = self.state.projection(only);
+        let name = name.ok_or_else(|| at(Problem::unknown_projection(only)))?;
         let answer = projections::all(&self.state, only, name).await;
         let answer = answer.map_err(|e| at(e.into()))?;
         let etag = answer.generation.map(promotion::etag);
@@ -192,7 +190,8 @@ impl Routes {
         let at = |problem: Problem| problem.at("/cutover");
         let options = CutoverOptions {
             dry_run: body.0.dry_run,
-            if_generation: promotion::if_match(if_match.0.as_deref()).map_err(at)?,
+            if_generation: promotion::if_match(if_match.0.as_deref())
+                .map_err(|detail| at(Problem::unreadable(detail)))?,
             actor: actor.0.unwrap_or_else(|| self.defaults.actor.clone()),
             ..self.defaults.clone()
         };
