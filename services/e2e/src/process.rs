@@ -47,6 +47,12 @@ impl Launch {
         self
     }
 
+    /// With further arguments.
+    #[must_use]
+    pub fn args<S: Into<String>>(self, args: impl IntoIterator<Item = S>) -> Self {
+        args.into_iter().fold(self, Self::arg)
+    }
+
     /// With a further flag and its value, `flag` without dashes.
     #[must_use]
     pub fn flag(self, flag: &str, value: impl ToString) -> Self {
@@ -259,6 +265,18 @@ impl Process {
             Ok((200, body)) => Some(Metrics::new(body)),
             _ => None,
         }
+    }
+
+    /// The value of a count in the last line of a projector, such as `applied`.
+    ///
+    /// # Panics
+    /// When the projector has not ended, or counts something else.
+    pub fn last_count(&self, count: &str) -> i64 {
+        let line = self.wait_for_line("projector ended version", START);
+        let value = line.split(&format!(" {count}=")).nth(1);
+        let value = value.and_then(|rest| rest.split_whitespace().next());
+        let value = value.and_then(|text| text.parse().ok());
+        value.unwrap_or_else(|| self.fail(&format!("does not count {count}: {line}")))
     }
 
     /// Ends the test with what the process said last.

@@ -76,6 +76,35 @@ impl Topic {
         self.wait_for_partitions(partitions);
     }
 
+    /// Deletes it, and waits until the brokers know it no more.
+    ///
+    /// # Panics
+    /// When the brokers refuse.
+    pub fn delete(&self) {
+        let options = AdminOptions::new().request_timeout(Some(WITHIN));
+        let admin = self.admin();
+        let answers = futures::executor::block_on(admin.delete_topics(&[&self.name], &options));
+        for answer in answers.expect("the brokers answer") {
+            answer.expect("the topic is deleted");
+        }
+        let gone = || {
+            let reader: BaseConsumer = self.client().create().expect("a client");
+            let all = reader.fetch_metadata(None, WITHIN).expect("an answer");
+            all.topics().iter().all(|topic| topic.name() != self.name)
+        };
+        assert!(wait_until(WITHIN, gone), "{} is still there", self.name);
+    }
+
+    /// The offset of the next record of a partition.
+    ///
+    /// # Panics
+    /// When the brokers do not answer.
+    pub fn end(&self, partition: i32) -> i64 {
+        let reader: BaseConsumer = self.client().create().expect("a client");
+        let ends = reader.fetch_watermarks(&self.name, partition, WITHIN);
+        ends.expect("an answer").1
+    }
+
     /// Raises the number of partitions.
     ///
     /// # Panics

@@ -43,10 +43,10 @@ const BACKENDS: &str = "
     where v.label = ";
 
 impl World {
-    /// The sessions of the recorded owners of a version's partitions.
+    /// The sessions of the recorded owners of a version's partitions; none before the first.
     pub fn writers(&self, version: &str) -> Vec<Backend> {
-        let rows = self.sql(&format!("{BACKENDS} '{version}' order by o.partition"));
-        let backends = rows.into_iter().map(|row| Backend {
+        let rows = self.try_sql(&format!("{BACKENDS} '{version}' order by o.partition"));
+        let backends = rows.unwrap_or_default().into_iter().map(|row| Backend {
             pid: row[0].parse().unwrap_or_default(),
             partition: row[1].parse().unwrap_or_default(),
             state: row[2].clone(),

@@ -41,14 +41,6 @@ fn lowest_mark(world: &World) -> i64 {
     marks.iter().map(|mark| mark.next).min().expect("marks")
 }
 
-/// What the process's last word says of `count`.
-fn last_word(process: &Process, count: &str) -> i64 {
-    let line = process.wait_for_line("projector ended version", BOUND);
-    let value = line.split(&format!(" {count}=")).nth(1);
-    let value = value.and_then(|rest| rest.split(' ').next());
-    value.and_then(|text| text.parse().ok()).expect("a count")
-}
-
 fn duplicates(process: &Process) -> i64 {
     let labels = [("reason", "duplicate")];
     let metrics = process.metrics();
@@ -67,8 +59,8 @@ fn reread(world: &World, from: i64) -> Process {
         duplicates(&replay) >= wanted
     });
     replay.drain(BOUND);
-    assert_eq!(last_word(&replay, "duplicates"), wanted);
-    assert_eq!(last_word(&replay, "applied"), 0);
+    assert_eq!(replay.last_count("duplicates"), wanted);
+    assert_eq!(replay.last_count("applied"), 0);
     replay
 }
 
@@ -126,9 +118,9 @@ fn a_replay_restarted_below_its_mark_changes_nothing_and_above_it_is_refused() {
     let launch = world.projector(Mode::Replay, VERSION);
     let mut replay = launch.flag("from-offset", mark - OVERLAP).start();
     replay.succeed(BOUND);
-    assert_eq!(last_word(&replay, "duplicates"), again);
+    assert_eq!(replay.last_count("duplicates"), again);
     let news = world.applied(VERSION) - applied;
     assert!(news > 0);
-    assert_eq!(last_word(&replay, "applied"), news);
+    assert_eq!(replay.last_count("applied"), news);
     world.assert_equals_oracle(VERSION);
 }

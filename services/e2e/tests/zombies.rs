@@ -50,10 +50,14 @@ fn successor(world: &World, args: &[&str]) -> Process {
 }
 
 /// The zombie goes on, notices, says so and stops; it must not have written.
-fn assert_fenced_off(world: &World, mut zombie: Process) {
+fn assert_fenced_off(world: &World, mut zombie: Process, partition: i32) {
+    let before = zombie.stderr().all().len();
     zombie.resume();
     let (code, sentence) = zombie.refuse(BOUND);
     println!("the first said: {sentence}");
+    for line in &zombie.stderr().all()[before..] {
+        println!("    {line}");
+    }
     assert_eq!(code, 1, "{sentence}");
     assert!(sentence.contains("fenced off"), "{sentence}");
     world.watch().assert_none_moved_back();
@@ -125,6 +129,10 @@ fn of_two_projectors_one_writes_and_the_other_says_so_and_stops() {
     assert_eq!(written, Some((world.applied(VERSION) - events) as f64));
 
     second.drain(BOUND);
+    assert_eq!(
+        second.last_count("applied"),
+        world.applied(VERSION) - events
+    );
     world.assert_equals_oracle(VERSION);
 }
 
@@ -166,16 +174,20 @@ fn a_projector_stopped_inside_its_transaction_loses_it_to_its_successor() {
     let leaf = world.leaves(VERSION).swap_remove(3);
     let slow = |launch: refold_e2e::Launch| launch.flag("batch", 250).flag("rate-limit", 20_000);
 
+    let mut first = slow(world.projector(Mode::Replay, VERSION)).start();
+    let mark = || world.marks(VERSION)[3].next;
+    let begun = mark();
+    world.wait("the first writes", BOUND, || mark() > begun);
+
     // A lock on the table holds a batch between its fence and its rows.
     let mut holder: Psql = world.session();
     let hold = format!("begin; lock table {leaf} in exclusive mode");
     holder.ask(&hold).expect("the table is locked");
-    let mut first = slow(world.projector(Mode::Replay, VERSION)).start();
     let held = stop_where(
         &world,
         &mut first,
         "a batch waits for the table",
-        |writer| writer.partition == 3 && writer.wait == "Lock:relation",
+        |writer| writer.partition == 3 && writer.has_xid && writer.wait == "Lock:relation",
     );
     holder.ask("rollback").expect("the table is free");
     world.wait("its rows are in, its commit is not", BOUND, || {
@@ -184,7 +196,7 @@ fn a_projector_stopped_inside_its_transaction_loses_it_to_its_successor() {
     assert!(again(&world, &held).is_inside_transaction());
 
     let mut second = successor(&world, &[]);
-    assert_fenced_off(&world, first);
+    assert_fenced_off(&world, first, held.partition);
     second.succeed(BOUND);
     world.assert_equals_oracle(VERSION);
 }
@@ -206,7 +218,7 @@ fn a_projector_stopped_between_two_batches_meets_the_fence() {
     let mut second = successor(&world, &[]);
     second.succeed(BOUND);
     let (applied, owned) = (world.applied(VERSION), epochs(&world));
-    assert_fenced_off(&world, first);
+    assert_fenced_off(&world, first, held.partition);
     assert_eq!((world.applied(VERSION), epochs(&world)), (applied, owned));
     world.assert_equals_oracle(VERSION);
 }
@@ -261,7 +273,7 @@ fn a_projector_stopped_inside_its_copy_loses_it_to_its_successor() {
     );
     gate.ask(&format!("select pg_advisory_unlock({GATE})"))
         .expect("the gate");
-    assert_fenced_off(&world, first);
+    assert_fenced_off(&world, first, held.partition);
     second.succeed(BOUND);
     world.assert_equals_oracle(VERSION);
 }
