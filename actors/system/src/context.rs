@@ -2,11 +2,13 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering;
 
 use refold_domain::observe::ActorId;
 use refold_domain::observe::Board;
+use refold_domain::position::Offset;
 use refold_domain::position::Partition;
 use refold_domain::version::VersionId;
 
@@ -60,6 +62,7 @@ impl Deref for Shared {
 pub(crate) struct Tenure {
     granted: AtomicI64,
     unanswered: AtomicI64,
+    started_from_offset: AtomicBool,
 }
 
 impl Tenure {
@@ -72,6 +75,18 @@ impl Tenure {
     /// A take-over got no answer: it may have moved the epoch.
     pub(crate) fn unanswered(&self) {
         self.unanswered.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The start that the operator asked for was honoured: history was taken as
+    /// a whole, or read again up to the mark. A later take-over goes on at the mark.
+    pub(crate) fn honour_from_offset(&self) {
+        self.started_from_offset.store(true, Ordering::Release);
+    }
+
+    /// Where the operator wants reading to start, while that is still to be done.
+    pub(crate) fn wanted_start(&self, options: &ProjectorOptions) -> Option<Offset> {
+        let honoured = self.started_from_offset.load(Ordering::Acquire);
+        options.from_offset.filter(|_| !honoured)
     }
 
     /// Whether this process ever held the partition.

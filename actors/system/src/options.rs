@@ -69,6 +69,9 @@ impl PartitionSelection {
     }
 }
 
+/// No read is bounded to fewer bytes than this: it would cost more than it saves.
+const SMALLEST_READ: usize = 64 << 10;
+
 /// Settings of a projector process. [`ProjectorOptions::default`] serves a small
 /// machine; [`ProjectorOptions::validate`] names what cannot work.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,7 +100,8 @@ pub struct ProjectorOptions {
     /// Bounds of one read of history. A chunk that fits the second-level cache
     /// folds faster than a large one.
     pub bulk_read: ReadLimit,
-    /// Bounds of one read at the moving end; its records are capped by `batch`.
+    /// Most bytes in one read at the moving end, and in one batch; `batch` caps the
+    /// records, and a small `memory_bytes` caps both further.
     pub tail_read_bytes: usize,
     /// How long a read waits for records at the end of the log.
     pub read_wait: Duration,
@@ -217,11 +221,13 @@ impl ProjectorOptions {
         self.memory_bytes / 8 / partitions.max(1)
     }
 
-    /// Bounds of one read at the moving end.
-    pub(crate) fn tail_read(&self) -> ReadLimit {
+    /// Bounds of one read at the moving end of one of `partitions`. Each may
+    /// have four chunks on the way, which together keep to an eighth of the memory.
+    pub(crate) fn tail_read(&self, partitions: usize) -> ReadLimit {
+        let share = self.memory_bytes / 32 / partitions.max(1);
         ReadLimit {
             records: self.batch,
-            bytes: self.tail_read_bytes,
+            bytes: self.tail_read_bytes.min(share.max(SMALLEST_READ)),
         }
     }
 }

@@ -284,3 +284,21 @@ async fn table_bytes(world: &World) -> Vec<u64> {
     }
     sizes
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_was_asked_for_is_honoured_once_and_not_after_every_lost_connection() {
+    use refold_ports::memory::store::CommitFault;
+    let world = World::with_events(200);
+    let from_start = ProjectorOptions {
+        from_offset: Some(Offset(0)),
+        ..live()
+    };
+    let process = world.start_caught_up(from_start).await;
+    for _ in 0..3 {
+        world.store.fail_commit(1, CommitFault::LostAfter);
+        world.append(50);
+        world.caught_up(V1).await;
+    }
+    let duplicates: u64 = process.all().iter().map(|o| o.counts.duplicates).sum();
+    assert_eq!(duplicates, 0);
+}

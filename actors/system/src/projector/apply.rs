@@ -52,8 +52,9 @@ impl ProjectorState {
     /// Waits until a batch is full or old enough.
     async fn gather(&mut self, apply: &mut Apply) -> Result<Gathered, Trouble> {
         let options = &self.shared.options;
+        let limit = options.tail_read(self.shared.partitions);
         let started = Instant::now();
-        while apply.pending_events() < options.batch {
+        while !apply.is_full(limit) {
             let wait = match apply.since {
                 Some(since) => options.batch_age.saturating_sub(since.elapsed()),
                 None => options.read_wait * 2,
@@ -133,8 +134,6 @@ impl ProjectorState {
         }
         let started = Instant::now();
         let events = self.shared.options.batch;
-        let below = apply.position < apply.durable;
-        let before = apply.pending_events();
         let (apply, (prepared, cpu)) = blocking(apply, move |apply| {
             if !keys.is_empty() {
                 apply.fold.load(&keys, &rows)?;
@@ -144,12 +143,10 @@ impl ProjectorState {
         .await?;
         prepared.map_err(Trouble::Failed)?;
         folding += started.elapsed();
-        let reread = (before - apply.pending_events()) as u64;
         self.observe(|o| {
             o.busy.add(Stage::Fold, folding);
             o.cpu.add(Stage::Fold, asking + cpu);
             o.memory_bytes = apply.fold.memory_bytes() as u64;
-            o.counts.duplicates += if below { reread } else { 0 };
         });
         self.pass(Word::Fold, Edge::After).await?;
         Ok(apply)
@@ -157,8 +154,7 @@ impl ProjectorState {
 
     async fn commit(&mut self, mut apply: Box<Apply>) -> Result<Turn, Trouble> {
         let Some(prepared) = apply.prepared.take() else {
-            // Records below the mark were read again: nothing to commit.
-            return Ok(Turn::On(Work::Applying(apply), Next::Pull));
+            return Ok(self.shown_again(apply));
         };
         let news = prepared.batch.at_log_end && !apply.reached;
         if prepared.batch.range.is_empty() && !news {
@@ -181,6 +177,26 @@ impl ProjectorState {
             }
             Err(error) => self.refused(apply, prepared, error),
         }
+    }
+
+    /// Records below the mark were read again: there is nothing to commit.
+    fn shown_again(&mut self, mut apply: Box<Apply>) -> Turn {
+        let shown = std::mem::take(&mut apply.shown);
+        self.observe(|o| o.counts.duplicates += shown);
+        if apply.position >= apply.durable {
+            self.tenure.honour_from_offset();
+        }
+        self.go_on(apply, shown)
+    }
+
+    /// Goes on after `events`, as soon as the rate limit allows.
+    fn go_on(&mut self, apply: Box<Apply>, events: u64) -> Turn {
+        let wait = self.shared.pace.take(events);
+        if wait.is_zero() {
+            return Turn::On(Work::Applying(apply), Next::Pull);
+        }
+        self.busy(Stage::Throttled, wait);
+        Turn::On(Work::Applying(apply), Next::PullAfter(wait))
     }
 
     fn committed(
@@ -215,12 +231,7 @@ impl ProjectorState {
             return Ok(Turn::End(Ending::Finished));
         }
         self.note_phase(&apply);
-        let wait = self.shared.pace.take(events_of(&prepared.counts));
-        if wait.is_zero() {
-            return Ok(Turn::On(Work::Applying(apply), Next::Pull));
-        }
-        self.busy(Stage::Throttled, wait);
-        Ok(Turn::On(Work::Applying(apply), Next::PullAfter(wait)))
+        Ok(self.go_on(apply, events_of(&prepared.counts)))
     }
 
     /// Nothing of the batch is in, or nobody knows.

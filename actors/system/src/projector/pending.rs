@@ -13,6 +13,7 @@ use refold_domain::observe::EventCounts;
 use refold_domain::position::Offset;
 use refold_domain::position::OffsetRange;
 use refold_ports::PartitionWriter;
+use refold_ports::source::ReadLimit;
 use tokio::time::Instant;
 
 use crate::plan;
@@ -45,6 +46,8 @@ pub(crate) struct Apply {
     pub(super) since: Option<Instant>,
     /// A batch that was folded and is not durable.
     pub(super) prepared: Option<Prepared>,
+    /// Records below the mark that the last pass showed to the fold.
+    pub(super) shown: u64,
 }
 
 /// A folded batch, and where it leaves the pending chunks.
@@ -90,6 +93,16 @@ impl Apply {
     pub(super) fn pending_events(&self) -> usize {
         let all: usize = self.pending.iter().map(Chunk::len).sum();
         all - self.head
+    }
+
+    /// Bytes of the chunks that wait to be folded.
+    fn pending_bytes(&self) -> usize {
+        self.pending.iter().map(Chunk::bytes).sum()
+    }
+
+    /// Whether there is as much as one batch may hold.
+    pub(super) fn is_full(&self, limit: ReadLimit) -> bool {
+        self.pending_events() >= limit.records || self.pending_bytes() >= limit.bytes
     }
 
     /// Where folding has to stop: at the mark while records are read again, else at a waiting barrier.
@@ -156,9 +169,11 @@ impl Apply {
     /// the records are only shown to the fold.
     pub(super) fn prepare(&mut self, events: usize) -> Result<(), String> {
         let until = self.until();
+        let before = self.pending_events();
         let folded = self.fold_pending(events, until);
         if self.position < self.durable {
             self.forget_reread(folded);
+            self.shown = (before - self.pending_events()) as u64;
             return Ok(());
         }
         let range = OffsetRange::new(self.durable, folded.next)

@@ -61,10 +61,12 @@ impl ProjectorState {
         // Asked after the take-over: before it, another owner may still have moved the mark.
         let log = self.shared.plugs.source.watermarks(self.partition).await?;
         self.note_lease(&lease, log);
-        match plan::resume(&lease, log, self.shared.options.from_offset) {
+        let from_offset = self.tenure.wanted_start(&self.shared.options);
+        match plan::resume(&lease, log, from_offset) {
             Resume::Refused(why) => Ok(Turn::End(Ending::Refused(why))),
             Resume::Halted(why) => Ok(Turn::End(Ending::Halted(why))),
             Resume::Bulk { until } => {
+                self.tenure.honour_from_offset();
                 let admission = Admission::ask(&self.shared, writer, until, log.high);
                 Ok(Turn::On(Work::Admitted(Box::new(admission)), Next::Pull))
             }
@@ -172,7 +174,7 @@ impl ProjectorState {
         let read = TailRead {
             partition: self.partition,
             from: entry.read_from,
-            limit: options.tail_read(),
+            limit: options.tail_read(self.shared.partitions),
             wait: options.read_wait,
         };
         let reader = TailReader::spawn(reader, read)
@@ -199,6 +201,7 @@ impl ProjectorState {
             log_end: None,
             since: None,
             prepared: None,
+            shown: 0,
         };
         Ok(Turn::On(Work::Applying(Box::new(apply)), Next::Pull))
     }

@@ -13,6 +13,7 @@ use refold_domain::position::Partition;
 use refold_ports::sink::Directive;
 use refold_ports::sink::StoreError;
 use refold_ports::source::SourceError;
+use tokio::time::Instant;
 
 use super::load::Admission;
 use super::load::Folding;
@@ -39,6 +40,47 @@ pub(crate) enum Work {
     Loading(Box<Loading>),
     /// It applies batches.
     Applying(Box<Apply>),
+}
+
+impl Work {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Admitted(_) => "admitted",
+            Self::Folding(_) => "folding",
+            Self::Loading(_) => "loading",
+            Self::Applying(_) => "applying",
+        }
+    }
+}
+
+/// A turn that lasts longer names itself when it is over, also when it was cancelled.
+const SLOW: Duration = Duration::from_secs(10);
+
+/// Watches one turn.
+struct SlowTurn {
+    id: ActorId,
+    work: &'static str,
+    begun: Instant,
+}
+
+impl SlowTurn {
+    fn begin(id: &ActorId, work: &Work) -> Self {
+        Self {
+            id: id.clone(),
+            work: work.name(),
+            begun: Instant::now(),
+        }
+    }
+}
+
+impl Drop for SlowTurn {
+    fn drop(&mut self) {
+        let took = self.begun.elapsed();
+        if took >= SLOW {
+            tracing::warn!(actor = ?self.id, work = self.work, ?took, "slow turn");
+        }
+    }
 }
 
 /// What the actor does after a message.
@@ -131,6 +173,7 @@ impl ProjectorState {
             return Ok(Next::Stop);
         }
         let work = std::mem::replace(&mut self.work, Work::Starting);
+        let watched = SlowTurn::begin(&self.id, &work);
         let turn = match work {
             Work::Starting => self.start().await,
             Work::Admitted(admission) => self.wait_for_place(admission).await,
@@ -138,6 +181,7 @@ impl ProjectorState {
             Work::Loading(loading) => self.load(loading).await,
             Work::Applying(apply) => self.apply(apply).await,
         };
+        drop(watched);
         match turn {
             Ok(Turn::On(work, next)) => {
                 self.work = work;
@@ -228,7 +272,12 @@ impl ProjectorState {
     /// Notes a reason from outside and waits, longer each time.
     pub(super) fn hold_back(&mut self, reason: String) -> Next {
         self.refusals = self.refusals.saturating_add(1);
-        tracing::info!(actor = ?self.id, reason, refusals = self.refusals, "held back");
+        // The first ones pass by themselves (a parked partition, a deadlock).
+        if self.refusals >= 4 && self.refusals.is_power_of_two() {
+            tracing::warn!(actor = ?self.id, reason, refusals = self.refusals, "held back");
+        } else {
+            tracing::debug!(actor = ?self.id, reason, refusals = self.refusals, "held back");
+        }
         self.observe(|o| o.reason = Some(reason));
         let jitter = self.shared.plugs.dice.draw();
         Next::PullAfter(self.shared.options.retry.after(self.refusals, jitter))

@@ -22,13 +22,12 @@ impl Lookout {
         Self(tokio::spawn(async move {
             loop {
                 tokio::time::sleep(shared.options.lookout_every).await;
-                measure_ends(&shared, &partitions).await;
-                let Some(epochs) = read_epochs(&shared).await else {
-                    continue;
-                };
-                if supervisor.cast(SupervisorMsg::Epochs(epochs)).is_err() {
+                if let Some(epochs) = read_epochs(&shared).await
+                    && supervisor.cast(SupervisorMsg::Epochs(epochs)).is_err()
+                {
                     return;
                 }
+                measure_ends(&shared, &partitions).await;
             }
         }))
     }
@@ -47,8 +46,12 @@ async fn measure_ends(shared: &Shared, partitions: &[Partition]) {
                 o.end = o.next.max(log.high);
                 o.end_measured = Some(SystemTime::now());
             }),
-            // The measured time on the board shows how old the end is.
-            Err(error) => tracing::debug!(%partition, %error, "ask end of log"),
+            // The measured time on the board shows how old the end is. A log that is
+            // away answers for no partition, and each question takes its deadline.
+            Err(error) => {
+                tracing::debug!(%partition, %error, "ask end of log");
+                return;
+            }
         }
     }
 }
