@@ -24,7 +24,7 @@ pub(crate) fn install(wanted: &[Wanted]) -> Result<()> {
     let first: Vec<&str> = wanted.iter().map(|w| w.packages[0]).collect();
     if !machine::is_root() || locate::on_path("apt-get").is_none() {
         return Err(Error::new(format!(
-            "{what} not found; install it, for example with: sudo apt-get update && \
+            "{what} not found; install what is missing, for example with: sudo apt-get update && \
              sudo apt-get install -y --no-install-recommends {}",
             first.join(" ")
         )));
