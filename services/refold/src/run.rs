@@ -64,7 +64,7 @@ fn dispatch(command: Command, projections: &Projections) -> Result<ExitCode, Fai
         Command::List(args) => runtime.block_on(command::list::run(args)),
         Command::Load(args) => runtime.block_on(command::load::run(args)),
         Command::Bench(args) => runtime.block_on(command::bench::run(args, projections)),
-        Command::Demo(args) => runtime.block_on(command::demo::run(args, &projections)),
+        Command::Demo(args) => runtime.block_on(command::demo::run(args, projections)),
     }
 }
 

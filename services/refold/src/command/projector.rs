@@ -10,10 +10,13 @@ use refold_domain::observe::Board;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
 use refold_store_postgres::PostgresSink;
+use refold_system::BatchObserver;
+use refold_system::CommittedBatch;
 use refold_system::Outcome;
 use refold_system::PartitionSelection;
 use refold_system::Plugs;
 use refold_system::ProjectorOptions;
+use refold_telemetry::BatchSize;
 use refold_telemetry::Telemetry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -56,7 +59,8 @@ pub(crate) async fn run(
         Arc::new(source),
         sink,
         connect::as_registry(&registry),
-    );
+    )
+    .with_observer(Arc::new(Batches(telemetry)));
     tokio::spawn(async move {
         connect::shutdown().await;
         stop.send_replace(true);
@@ -67,6 +71,20 @@ pub(crate) async fn run(
     match outcome {
         Ok(Outcome::Finished | Outcome::Drained) => Ok(ExitCode::SUCCESS),
         Err(failure) => Err(failure.into()),
+    }
+}
+
+/// Feeds the histograms of the write path.
+struct Batches(Arc<Telemetry>);
+
+impl BatchObserver for Batches {
+    fn committed(&self, batch: &CommittedBatch<'_>) {
+        let size = BatchSize {
+            events: batch.events,
+            rows: batch.rows,
+        };
+        let histograms = self.0.batches();
+        histograms.record(batch.version, batch.mode.word(), size, batch.took);
     }
 }
 

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use refold_domain::fold::AnyProjection;
 use refold_domain::position::Partition;
 use refold_domain::spec::ProjectionSpec;
-use refold_domain::sums::APPLIED_SEQ;
 use refold_seed::oracle::Oracle;
 use refold_store_postgres::PairReport;
 use refold_store_postgres::PgVerifier;
 use refold_store_postgres::SessionOptions;
 use refold_store_postgres::VerifyOptions;
+use refold_system::barrier::comparable_columns;
 use serde_json::Value;
 use serde_json::json;
 
@@ -56,28 +56,17 @@ pub(crate) async fn run(args: VerifyArgs, projections: &Projections) -> Result<E
     Ok(ExitCode::from(code))
 }
 
-/// The columns that two versions must agree on, and those that they may not.
-///
-/// One of them declares how it compares with the other; a rollback asks in the
-/// other direction. Two versions with one fold agree on everything, positions too.
-fn columns(
-    left: &ProjectionSpec,
-    right: &ProjectionSpec,
-) -> Result<(Vec<&'static str>, Vec<&'static str>), Failure> {
-    let newer = match (left.replaces, right.replaces) {
-        (Some(number), _) if number == right.number => left,
-        (_, Some(number)) if number == left.number => right,
-        _ => {
-            return Err(Failure::usage(format!(
-                "{} and {} do not replace each other, so nothing says how they compare",
-                left.label(),
-                right.label()
-            )));
-        }
+/// The columns in which two versions are meant to differ, in either direction.
+fn differing_columns(left: &ProjectionSpec, right: &ProjectionSpec) -> Vec<&'static str> {
+    if left.code == right.code {
+        return Vec::new();
+    }
+    let newer = if left.replaces == Some(right.number) {
+        left
+    } else {
+        right
     };
-    let mut equal = newer.same_columns();
-    equal.push(APPLIED_SEQ);
-    Ok((equal, newer.differing_columns()))
+    newer.differing_columns()
 }
 
 /// Compares two versions on the columns that they share, positions included.
@@ -89,7 +78,8 @@ pub(crate) async fn with_version(
     format: Format,
 ) -> Result<Comparison, Failure> {
     let (left, right) = (left.spec(), right.spec());
-    let (equal, differing) = columns(left, right)?;
+    let equal = comparable_columns(left, right)?;
+    let differing = differing_columns(left, right);
     let verifier = PgVerifier::new(session);
     let report = verifier
         .verify_pair(left, right, &VerifyOptions::of(equal))
