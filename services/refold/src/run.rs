@@ -102,12 +102,5 @@ fn arguments() -> Vec<String> {
     if let Some(stem) = stem.filter(|stem| names.contains(&stem.as_str())) {
         args.insert(1, stem);
     }
-    normalise(args, &long_flags(&command))
-}
-
-fn long_flags(command: &clap::Command) -> Vec<String> {
-    let own = command.get_arguments().filter_map(clap::Arg::get_long);
-    let mut flags: Vec<String> = own.map(str::to_owned).collect();
-    flags.extend(command.get_subcommands().flat_map(long_flags));
-    flags
+    normalise(args)
 }

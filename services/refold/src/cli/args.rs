@@ -104,7 +104,12 @@ pub struct ProjectorArgs {
     #[arg(long, env = "REFOLD_MODE", value_enum)]
     pub mode: Mode,
     /// The version, such as accounts_v4.
-    #[arg(long = "version", id = "projection_version", env = "REFOLD_VERSION")]
+    #[arg(
+        long = "version",
+        id = "projection_version",
+        value_name = "VERSION",
+        env = "REFOLD_VERSION"
+    )]
     pub version: String,
     /// Read from this offset of every partition again. What is in the table already is not applied
     /// twice; an offset above the durable mark is refused.
@@ -163,7 +168,7 @@ pub struct ApiArgs {
 #[derive(Debug, Args)]
 pub struct CutoverArgs {
     /// The version to promote, such as accounts_v4.
-    #[arg(long = "version", id = "projection_version")]
+    #[arg(long = "version", id = "projection_version", value_name = "VERSION")]
     pub version: String,
     /// The api.
     #[arg(long, env = "REFOLD_API", default_value = "http://127.0.0.1:8080")]
@@ -292,7 +297,7 @@ pub struct SeedTailArgs {
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// The version to verify.
-    #[arg(long = "version", id = "projection_version")]
+    #[arg(long = "version", id = "projection_version", value_name = "VERSION")]
     pub version: String,
     /// Another version of the same projection, or `expected` for the known final state of a seeded log.
     #[arg(long)]
@@ -373,6 +378,7 @@ pub struct BenchReplayArgs {
     #[arg(
         long = "version",
         id = "projection_version",
+        value_name = "VERSION",
         default_value = "accounts_v4"
     )]
     pub version: String,
