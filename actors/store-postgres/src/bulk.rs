@@ -105,12 +105,15 @@ impl PostgresWriter {
     /// Sends tuples, in frames, and waits while the server is behind.
     pub(crate) async fn copy_tuples(&mut self, mut tuples: Bytes) -> Result<(), StoreError> {
         self.session()?;
+        let deadline = self.options.copy_deadline;
         let mut load = self.load.take().ok_or_else(not_begun)?;
         let session = self.session()?;
         let copy = load.copy.as_mut().ok_or_else(copy_ended)?;
         while !tuples.is_empty() {
             let frame = tuples.split_to(tuples.len().min(FRAME_BYTES));
-            session.within("copy rows", copy.feed(frame)).await?;
+            session
+                .within_time("copy rows", deadline, copy.feed(frame))
+                .await?;
         }
         self.load = Some(load);
         Ok(())
@@ -122,7 +125,9 @@ impl PostgresWriter {
         let deadline = self.options.index_deadline;
         let copy = self.load()?.copy.take().ok_or_else(copy_ended)?;
         let session = self.session()?;
-        let ended = session.within("end the copy", end_copy(copy)).await?;
+        let ended = session
+            .within_time("end the copy", self.options.copy_deadline, end_copy(copy))
+            .await?;
         if ended != rows {
             return Err(StoreError::Refused(format!(
                 "the copy loaded {ended} rows, {rows} were announced"

@@ -26,6 +26,10 @@ pub struct SessionOptions {
     /// Longest wait for one answer, enforced by the client: nothing on the
     /// server fires for a stopped backend. An apply batch has to fit in.
     pub deadline: Duration,
+    /// Longest wait for the server to take the next piece of a bulk load. Longer
+    /// than the deadline: a checkpoint may hold the disk, and a load that is
+    /// given up begins again at its first row.
+    pub copy_deadline: Duration,
     /// Longest wait for a primary key to be built.
     pub index_deadline: Duration,
     /// Whether a commit of the apply path waits for the disk. Off is safe (mark
@@ -47,6 +51,7 @@ impl SessionOptions {
         Ok(Self {
             config,
             deadline: Duration::from_secs(10),
+            copy_deadline: Duration::from_secs(60),
             index_deadline: Duration::from_secs(600),
             synchronous_commit: true,
             maintenance_work_mem_mib: 256,

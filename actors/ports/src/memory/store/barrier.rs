@@ -116,6 +116,11 @@ impl State {
         to: &ProjectionSpec,
         columns: &[&'static str],
     ) -> Result<BarrierProof, RegistryError> {
+        if !self.barrier(barrier)?.waiting {
+            return Err(RegistryError::Conflict(format!(
+                "barrier {barrier} was withdrawn or replaced"
+            )));
+        }
         let progress = self.barrier_progress(barrier)?;
         if !progress.is_complete() {
             return Err(RegistryError::Conflict(format!(

@@ -174,10 +174,13 @@ impl State {
                 running: spec.code_hash(),
             });
         }
-        match log_difference(&found.row.log, log) {
-            Some(detail) => Err(RegistryError::LogChanged { label, detail }),
-            None => Ok(found.row.clone()),
+        if let Some(detail) = log_difference(&found.row.log, log) {
+            return Err(RegistryError::LogChanged { label, detail });
         }
+        let row = self.row(found.row.id)?;
+        // A client that knows the topic's id came later: from now on it has to stay this one.
+        row.log.topic_id = row.log.topic_id.take().or_else(|| log.topic_id.clone());
+        Ok(row.clone())
     }
 
     fn make_ready(&mut self, version: VersionId) -> Result<bool, RegistryError> {
