@@ -129,7 +129,13 @@ impl State {
         from: VersionId,
         to: VersionId,
     ) -> Result<OffsetVector, RegistryError> {
-        let row = &self.barrier(barrier)?.row;
+        let found = self.barrier(barrier)?;
+        if !found.waiting {
+            return Err(RegistryError::Conflict(format!(
+                "barrier {barrier} was withdrawn or replaced"
+            )));
+        }
+        let row = &found.row;
         if (row.from, row.to) == (from, to) {
             return Ok(row.switch.clone());
         }
