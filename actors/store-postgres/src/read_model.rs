@@ -11,6 +11,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::RwLock;
@@ -34,8 +35,10 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::readable::Readable;
-use crate::readable::read_all;
+use crate::readable::VERSIONS;
+use crate::readable::readable_of;
 use crate::session::SessionOptions;
+use crate::shared_client::Connected;
 use crate::shared_client::SharedClients;
 
 /// How the read model works.
@@ -110,7 +113,7 @@ impl PgReadModel {
         let follower = Arc::clone(&shared);
         let refresher = tokio::spawn(async move {
             loop {
-                if let Err(error) = follower.refresh().await {
+                if let Err(Miss::Failed(error)) = follower.refresh().await {
                     tracing::debug!(%error, "the readable versions cannot be read");
                 }
                 tokio::time::sleep(reads.refresh).await;
@@ -138,34 +141,50 @@ impl ReadModel for PgReadModel {
     }
 }
 
-/// Why a read has to be tried again.
+/// Attempts of one read: every connection may have broken at once, and the
+/// versions may have changed.
+const ATTEMPTS: usize = 5;
+
+/// Why a read did not answer.
 enum Miss {
     /// The versions changed: look again, then read again.
     Stale,
+    /// The connection broke and was given up: read again over another.
+    Broken(String),
     /// It is final.
     Failed(ReadError),
 }
 
 impl Shared {
     async fn read(&self, name: &str, key: &str) -> Result<ReadAnswer, ReadError> {
-        if let Some(readable) = self.readable(name) {
-            match self.read_from(&readable, name, key).await {
-                Ok(answer) => return Ok(answer),
-                Err(Miss::Failed(error)) => return Err(error),
-                Err(Miss::Stale) => {}
+        let mut reason = String::new();
+        let mut readable = self.readable(name);
+        for _ in 0..ATTEMPTS {
+            let missed = match &readable {
+                None => Miss::Stale,
+                Some(found) => match self.read_from(found, name, key).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(missed) => missed,
+                },
+            };
+            let missed = match missed {
+                Miss::Stale => {
+                    let looked = self.refresh().await;
+                    readable = self.readable(name);
+                    if looked.is_ok() && readable.is_none() {
+                        return Err(ReadError::NoActiveVersion(name.to_owned()));
+                    }
+                    looked.err()
+                }
+                other => Some(other),
+            };
+            match missed {
+                Some(Miss::Failed(error)) => return Err(error),
+                Some(Miss::Broken(why)) => reason = why,
+                Some(Miss::Stale) | None => reason = format!("the versions of {name} change"),
             }
         }
-        // Once more with fresh versions; whoever waited here meanwhile uses the same look.
-        self.refresh().await?;
-        let readable = self.readable(name);
-        let readable = readable.ok_or_else(|| ReadError::NoActiveVersion(name.to_owned()))?;
-        match self.read_from(&readable, name, key).await {
-            Ok(answer) => Ok(answer),
-            Err(Miss::Failed(error)) => Err(error),
-            Err(Miss::Stale) => Err(ReadError::Unavailable(format!(
-                "the versions of {name} changed twice during one read"
-            ))),
-        }
+        Err(ReadError::Unavailable(reason))
     }
 
     fn readable(&self, name: &str) -> Option<Arc<Readable>> {
@@ -215,35 +234,43 @@ impl Shared {
             let statement = client.statement(readable, partition).await?;
             client.query_opt(&statement, &parameters).await
         };
-        match tokio::time::timeout(self.patience, answer).await {
-            Ok(answer) => answer.map_err(miss),
+        self.within(&client, answer).await
+    }
+
+    /// Waits for an answer of `client`, and gives the client up when it breaks or
+    /// stays silent: nothing on it fires by itself when its backend is stopped.
+    async fn within<T>(
+        &self,
+        client: &Arc<Connected>,
+        answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, Miss> {
+        let missed = match tokio::time::timeout(self.patience, answer).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => miss(&error),
             Err(_) => {
-                self.clients.discard(&client);
                 let waited = self.patience;
                 let reason = format!("a connection gave no answer within {waited:?}");
-                Err(Miss::Failed(ReadError::Unavailable(reason)))
+                self.clients.discard(client);
+                Miss::Failed(ReadError::Unavailable(reason))
             }
+        };
+        if matches!(missed, Miss::Broken(_)) {
+            self.clients.discard(client);
         }
+        Err(missed)
     }
 
     /// Reads which versions are readable, and replaces what changed.
-    async fn refresh(&self) -> Result<(), ReadError> {
+    async fn refresh(&self) -> Result<(), Miss> {
         let before = self.looks.load(Ordering::Acquire);
         let _one_at_a_time = self.refreshing.lock().await;
         if self.looks.load(Ordering::Acquire) != before {
             // Somebody looked while this one waited.
             return Ok(());
         }
-        let client = self.clients.get().await?;
-        let found = match tokio::time::timeout(self.patience, read_all(&client)).await {
-            Ok(found) => found?,
-            Err(_) => {
-                self.clients.discard(&client);
-                return Err(ReadError::Unavailable(
-                    "the registry gives no answer".to_owned(),
-                ));
-            }
-        };
+        let client = self.clients.get().await.map_err(Miss::Failed)?;
+        let rows = self.within(&client, client.query(VERSIONS, &[])).await?;
+        let found = readable_of(&rows).map_err(Miss::Failed)?;
         self.looks.fetch_add(1, Ordering::AcqRel);
         let mut readable = self
             .readable
@@ -287,12 +314,13 @@ impl<'a> Parameter<'a> {
     }
 }
 
-/// A leaf that is gone was dropped since the last look, and a connection that
-/// broke is replaced: both are worth one more attempt. The rest is final.
-fn miss(error: tokio_postgres::Error) -> Miss {
+/// A leaf that is gone was dropped since the last look. A connection that was
+/// closed or whose server shuts down is worth another one. The rest is final.
+fn miss(error: &tokio_postgres::Error) -> Miss {
     match error.code() {
         Some(code) if *code == SqlState::UNDEFINED_TABLE => Miss::Stale,
-        _ if error.is_closed() => Miss::Stale,
-        _ => Miss::Failed(ReadError::Unavailable(error.to_string())),
+        Some(code) if code.code().starts_with("57P") => Miss::Broken(error.to_string()),
+        None => Miss::Broken(error.to_string()),
+        Some(_) => Miss::Failed(ReadError::Unavailable(error.to_string())),
     }
 }

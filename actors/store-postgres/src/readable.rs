@@ -8,14 +8,14 @@ use refold_domain::version::VersionId;
 use refold_ports::registry::ReadError;
 use refold_projection::KeyType;
 use serde::Deserialize;
-use tokio_postgres::Client;
 use tokio_postgres::Row;
 use tokio_postgres::types::Json;
 use tokio_postgres::types::Type;
 
 use crate::ddl;
 
-const VERSIONS: &str = include_str!("sql/read_versions.sql");
+/// Reads what [`readable_of`] wants.
+pub(crate) const VERSIONS: &str = include_str!("sql/read_versions.sql");
 
 /// Numbers the sets of versions, so that a prepared statement names its set.
 static NEXT_SET: AtomicU64 = AtomicU64::new(0);
@@ -101,16 +101,18 @@ struct Found {
     branch: Branch,
 }
 
-/// Reads the readable versions of every projection that has one.
+/// The readable versions of every projection that has one, from the rows of [`VERSIONS`].
 ///
 /// Versions of one name that differ from the active one in key type or partition
 /// count cannot share its statement. They are left out until they are active
 /// themselves; the first read after that looks again.
-pub(crate) async fn read_all(client: &Client) -> Result<Vec<Readable>, ReadError> {
+///
+/// # Errors
+/// [`ReadError::Unavailable`] for rows that cannot be read.
+pub(crate) fn readable_of(rows: &[Row]) -> Result<Vec<Readable>, ReadError> {
     let unavailable = |e: tokio_postgres::Error| ReadError::Unavailable(e.to_string());
-    let rows = client.query(VERSIONS, &[]).await.map_err(unavailable)?;
     let mut all: Vec<Readable> = Vec::new();
-    for row in &rows {
+    for row in rows {
         let found = found(row).map_err(unavailable)?;
         let Some(found) = found else { continue };
         // They were checked when they were written; this is where they become text.

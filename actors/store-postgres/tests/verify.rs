@@ -1,0 +1,317 @@
+//! Verification on Postgres: rows compared at one offset while both versions go on.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use refold_domain::position::Offset;
+use refold_domain::position::Partition;
+use refold_domain::spec::ProjectionSpec;
+use refold_domain::sums::APPLIED_SEQ;
+use refold_ports::conformance::store::fixtures::PARTITIONS;
+use refold_ports::conformance::store::fixtures::Picture;
+use refold_ports::conformance::store::fixtures::WIDE_V1;
+use refold_ports::conformance::store::fixtures::WIDE_V2;
+use refold_ports::conformance::store::fixtures::WIDE_V3;
+use refold_ports::conformance::store::fixtures::int_cell;
+use refold_ports::conformance::store::fixtures::loaded;
+use refold_ports::conformance::store::fixtures::writer_of;
+use refold_ports::registry::RegistryError;
+use refold_ports::sink::PartitionWriter;
+use refold_ports::sink::StoreError;
+use refold_store_postgres::PgVerifier;
+use refold_store_postgres::VerifyOptions;
+use tokio::task::JoinHandle;
+
+use support::Postgres;
+
+/// Rows of each partition's history, which are also its first offsets.
+const HISTORY: i64 = 40;
+
+/// How long a writer waits before it sends a batch again.
+const BACK_OFF: Duration = Duration::from_millis(5);
+
+struct Written {
+    writer: Box<dyn PartitionWriter>,
+    picture: Picture,
+    next: i64,
+}
+
+impl Written {
+    async fn load(store: &Postgres, spec: &ProjectionSpec, partition: i32) -> Self {
+        let loaded = loaded(store, spec, partition, HISTORY).await;
+        let (writer, picture) = loaded.expect("a partition is loaded");
+        Self {
+            writer,
+            picture,
+            next: HISTORY,
+        }
+    }
+
+    /// Applies the events of `[next, to)`, cut and repeated as a projector does it.
+    async fn apply(&mut self, to: i64) {
+        let mut to = to;
+        loop {
+            let mut after = self.picture.clone();
+            for off in self.next..to {
+                let key = int_cell(off * 7 % HISTORY);
+                after.put(&key, off, off, off).expect("a row");
+            }
+            let batch = after.batch(self.next, to).expect("a batch");
+            match self.writer.commit(&batch).await {
+                Ok(_) => {
+                    (self.picture, self.next) = (after, to);
+                    return;
+                }
+                Err(StoreError::CutAt { at }) => to = at.0,
+                // A projector backs off as well; a busy loop would starve the other side.
+                Err(StoreError::Retry(_)) => tokio::time::sleep(BACK_OFF).await,
+                Err(error) => panic!("the writer met {error}"),
+            }
+        }
+    }
+
+    /// Goes on in steps of up to `step` events, as far as the log goes, until it is told to stop.
+    fn follow(mut self, step: i64, log: &Arc<Log>) -> JoinHandle<Self> {
+        let log = Arc::clone(log);
+        tokio::spawn(async move {
+            while !log.stop.load(Ordering::Acquire) {
+                let end = log.end.load(Ordering::Acquire);
+                if self.next == end {
+                    // Whoever is at the tail brings the next events.
+                    log.end.fetch_max(end + 5, Ordering::AcqRel);
+                }
+                let to = (self.next + step).min(log.end.load(Ordering::Acquire));
+                self.apply(to).await;
+            }
+            self
+        })
+    }
+}
+
+/// A log that grows at its tail.
+struct Log {
+    end: AtomicI64,
+    stop: AtomicBool,
+}
+
+fn all_columns() -> VerifyOptions {
+    let mut columns = WIDE_V2.same_columns();
+    columns.push(APPLIED_SEQ);
+    VerifyOptions::of(columns)
+}
+
+async fn count(store: &Postgres, sql: &str) -> i64 {
+    let row = store.client().await.query_one(sql, &[]).await;
+    row.expect("a count").get(0)
+}
+
+async fn both_loaded(store: &Postgres) -> Vec<(Written, Written)> {
+    let mut pairs = Vec::new();
+    for partition in 0..PARTITIONS {
+        let old = Written::load(store, &WIDE_V1, partition).await;
+        let new = Written::load(store, &WIDE_V2, partition).await;
+        pairs.push((old, new));
+    }
+    pairs
+}
+
+#[tokio::test]
+async fn a_quiet_pair_is_compared_without_holding_anything() {
+    let store = Postgres::fresh().await;
+    both_loaded(&store).await;
+    let verifier = PgVerifier::new(&store.options);
+    let report = verifier
+        .verify_pair(&WIDE_V1, &WIDE_V2, &all_columns())
+        .await;
+    let report = report.expect("a comparison");
+    assert_eq!(report.differences(), 0);
+    assert_eq!(report.rows_compared(), HISTORY * i64::from(PARTITIONS));
+    assert_eq!(report.offset_sum(), HISTORY * i64::from(PARTITIONS));
+    assert!(report.partitions.iter().all(|p| p.held_ms == 0.0));
+    let recorded = "select count(*) from refold.verifications where differences = 0";
+    assert_eq!(count(&store, recorded).await, 1);
+}
+
+#[tokio::test]
+async fn versions_that_go_on_are_compared_at_one_offset_each() {
+    let store = Postgres::fresh().await;
+    let (mut logs, mut followers) = (Vec::new(), Vec::new());
+    for (old, new) in both_loaded(&store).await {
+        let log = Arc::new(Log {
+            end: AtomicI64::new(HISTORY),
+            stop: AtomicBool::new(false),
+        });
+        // Steps that rarely meet, so that equal marks have to be made.
+        followers.push(old.follow(3, &log));
+        followers.push(new.follow(7, &log));
+        logs.push(log);
+    }
+    let verifier = PgVerifier::new(&store.options);
+    let patient = VerifyOptions {
+        // The machine may be busy with other tests.
+        hold: Duration::from_secs(60),
+        ..all_columns()
+    };
+    for _ in 0..5 {
+        let report = verifier.verify_pair(&WIDE_V1, &WIDE_V2, &patient).await;
+        let report = report.expect("a comparison");
+        assert_eq!(report.differences(), 0, "{report:?}");
+        for partition in &report.partitions {
+            assert_eq!(partition.from_next, partition.at);
+            assert_eq!(partition.to_next, partition.at);
+            assert_eq!(partition.from_rows, HISTORY);
+            assert_eq!(partition.to_rows, HISTORY);
+        }
+    }
+    assert_eq!(count(&store, "select count(*) from refold.parks").await, 0);
+    let before = count(&store, "select min(next_offset) from refold.offsets").await;
+    let moved = "select min(next_offset) from refold.offsets";
+    while count(&store, moved).await <= before {
+        tokio::task::yield_now().await;
+    }
+    for log in logs {
+        log.stop.store(true, Ordering::Release);
+    }
+    for follower in followers {
+        follower.await.expect("a projector ends well");
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_was_changed_behind_the_projector_is_found_and_named() {
+    let store = Postgres::fresh().await;
+    both_loaded(&store).await;
+    let client = store.client().await;
+    let leaf = "select 'rm.v' || id || '_p1' from refold.versions where label = 'wide_v2'";
+    let leaf: String = client.query_one(leaf, &[]).await.expect("a leaf").get(0);
+    let change = format!("update {leaf} set total = total + 1 where key = 17");
+    client.batch_execute(&change).await.expect("a changed row");
+    let verifier = PgVerifier::new(&store.options);
+    let report = verifier
+        .verify_pair(&WIDE_V1, &WIDE_V2, &all_columns())
+        .await;
+    let report = report.expect("a comparison");
+    assert_eq!(report.differences(), 1);
+    let partition = &report.partitions[1];
+    assert_eq!((partition.only_from, partition.only_to), (1, 1));
+    assert_eq!(partition.sample, ["17"]);
+    let others = VerifyOptions::of(vec!["small", "title"]);
+    let report = verifier.verify_pair(&WIDE_V1, &WIDE_V2, &others).await;
+    assert_eq!(report.expect("a comparison").differences(), 0);
+    // The sums came in with the events: they show that the disk says something else.
+    let export = verifier.open_export(&WIDE_V2, Partition(1)).await;
+    let report = export.expect("a snapshot").read(|_| ()).await;
+    assert!(!report.expect("an export").sums_agree());
+    let export = verifier.open_export(&WIDE_V2, Partition(0)).await;
+    let report = export.expect("a snapshot").read(|_| ()).await;
+    assert!(report.expect("an export").sums_agree());
+}
+
+#[tokio::test]
+async fn a_version_that_nobody_moves_is_named_and_nothing_stays_held() {
+    let store = Postgres::fresh().await;
+    let mut pairs = both_loaded(&store).await;
+    let (old, _) = &mut pairs[0];
+    old.apply(HISTORY + 5).await;
+    let options = VerifyOptions {
+        hold: Duration::from_millis(50),
+        ..all_columns()
+    };
+    let verifier = PgVerifier::new(&store.options);
+    let refused = verifier.verify_pair(&WIDE_V1, &WIDE_V2, &options).await;
+    let Err(RegistryError::Conflict(sentence)) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(
+        sentence.starts_with("wide_v2 stands at 40 in p0"),
+        "{sentence}"
+    );
+    assert_eq!(count(&store, "select count(*) from refold.parks").await, 0);
+    old.apply(HISTORY + 9).await;
+}
+
+#[tokio::test]
+async fn a_verifier_that_dies_frees_its_partition_when_its_lease_ends() {
+    let store = Postgres::fresh().await;
+    let mut pairs = both_loaded(&store).await;
+    let (old, _) = &mut pairs[0];
+    old.apply(HISTORY + 5).await;
+    let options = VerifyOptions {
+        hold: Duration::from_secs(1),
+        ..all_columns()
+    };
+    let verifier = PgVerifier::new(&store.options);
+    let verifying = tokio::spawn(async move {
+        let run = verifier.verify_pair(&WIDE_V1, &WIDE_V2, &options);
+        run.await
+    });
+    while count(&store, "select count(*) from refold.parks").await == 0 {
+        tokio::task::yield_now().await;
+    }
+    verifying.abort();
+    // Refused while the lease lives, then through; the old mark is where it was parked.
+    old.apply(HISTORY + 9).await;
+    assert_eq!(old.writer.lease().next, Offset(HISTORY + 9));
+    assert_eq!(count(&store, "select count(*) from refold.parks").await, 2);
+}
+
+#[tokio::test]
+async fn an_export_holds_every_row_of_its_mark_and_ties_the_sums_to_them() {
+    let store = Postgres::fresh().await;
+    let mut written = Written::load(&store, &WIDE_V1, 0).await;
+    written.apply(HISTORY + 30).await;
+    written.picture.delete(&int_cell(3), 99, HISTORY + 30);
+    written.apply(HISTORY + 31).await;
+    let verifier = PgVerifier::new(&store.options);
+    let export = verifier.open_export(&WIDE_V1, Partition(0)).await;
+    let export = export.expect("a snapshot");
+    assert_eq!(export.next(), Offset(HISTORY + 31));
+    let mut found = Vec::new();
+    // The snapshot is taken: what is written now is not in it.
+    written.apply(HISTORY + 50).await;
+    let report = export.read(|row| {
+        let seq = 8i32
+            .to_be_bytes()
+            .into_iter()
+            .chain(row.applied_seq.to_be_bytes());
+        let off = 8i32
+            .to_be_bytes()
+            .into_iter()
+            .chain(row.off.0.to_be_bytes());
+        let mut cells = [row.key, row.cells].concat();
+        cells.extend(seq.chain(off));
+        found.push(cells);
+    });
+    let report = report.await.expect("an export");
+    assert!(report.sums_agree());
+    assert_eq!(report.rows, report.stored.rows());
+    assert_eq!(report.rows as usize, found.len());
+    assert_eq!(report.next, Offset(HISTORY + 31));
+}
+
+#[tokio::test]
+async fn what_cannot_be_compared_is_refused_with_a_sentence() {
+    let store = Postgres::fresh().await;
+    both_loaded(&store).await;
+    let verifier = PgVerifier::new(&store.options);
+    let unknown = verifier
+        .verify_pair(&WIDE_V1, &WIDE_V3, &all_columns())
+        .await;
+    let wanted =
+        RegistryError::Conflict("wide_v1 and wide_v3 do not share a column order".to_owned());
+    assert_eq!(unknown, Err(wanted));
+    writer_of(&store, &WIDE_V3, 0)
+        .await
+        .expect("a building version");
+    let columns = VerifyOptions::of(vec!["total"]);
+    let loading = verifier.verify_pair(&WIDE_V1, &WIDE_V3, &columns).await;
+    let Err(RegistryError::Conflict(sentence)) = loading else {
+        panic!("{loading:?}");
+    };
+    assert!(sentence.contains("still being loaded"), "{sentence}");
+}
