@@ -1,7 +1,8 @@
 //! How much CPU a record costs the bulk reader.
 //!
 //! ```text
-//! cargo run --release -p refold-source-kafka --example read_rate -- BROKERS [EVENTS] [PARTITIONS]
+//! cargo run --release -p refold-source-kafka --example read_rate -- \
+//!     BROKERS [EVENTS [PARTITIONS [PROPERTY=VALUE ...]]]
 //! ```
 //!
 //! Per codec it fills a topic of its own with events of about 250 bytes that
@@ -52,6 +53,11 @@ async fn main() -> Outcome<()> {
     let brokers = args.next().ok_or("name the brokers as host:port")?;
     let events = args.next().map_or(Ok(4_000_000), |n| n.parse::<u64>())?;
     let partitions = args.next().map_or(Ok(1), |n| n.parse::<i32>())?;
+    let mut config = KafkaConfig::new(&brokers);
+    for property in args {
+        let (name, value) = property.split_once('=').ok_or("PROPERTY=VALUE")?;
+        config = config.with_property(name, value)?;
+    }
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
         .set("bootstrap.servers", &brokers)
         .create()?;
@@ -64,7 +70,7 @@ async fn main() -> Outcome<()> {
             }
             produce(&brokers, &topic, codec, events, partitions)?
         };
-        let source = KafkaSource::new(KafkaConfig::new(&brokers), &topic)?;
+        let source = KafkaSource::new(config.clone(), &topic)?;
         let mut readers = Vec::new();
         for partition in 0..partitions {
             let partition = Partition(partition);

@@ -23,21 +23,21 @@ use refold_source_kafka::KafkaSource;
 use crate::stage::Broker;
 use crate::stage::Topic;
 
-const P0: Partition = Partition(0);
+pub(crate) const P0: Partition = Partition(0);
 const PATIENCE: Duration = Duration::from_secs(30);
 const FEW: ReadLimit = ReadLimit {
     records: 10,
     bytes: 1 << 20,
 };
 
-fn records(first: usize, count: usize, value_bytes: usize) -> Vec<NewRecord> {
+pub(crate) fn records(first: usize, count: usize, value_bytes: usize) -> Vec<NewRecord> {
     (first..first + count)
         .map(|n| NewRecord::new(format!("{n}"), vec![b'v'; value_bytes]).at(1 + n as i64))
         .collect()
 }
 
 /// A reader on a thread that may block, for as long as a test reads.
-async fn with_reader<T: Send + 'static>(
+pub(crate) async fn with_reader<T: Send + 'static>(
     mut reader: Box<dyn ChunkReader>,
     work: impl FnOnce(&mut dyn ChunkReader) -> T + Send + 'static,
 ) -> (Box<dyn ChunkReader>, T) {
@@ -50,7 +50,7 @@ async fn with_reader<T: Send + 'static>(
 }
 
 /// Reads until an error comes; answers the offsets before it, and it.
-fn read_to_error(reader: &mut dyn ChunkReader) -> (Vec<i64>, SourceError) {
+pub(crate) fn read_to_error(reader: &mut dyn ChunkReader) -> (Vec<i64>, SourceError) {
     let begun = Instant::now();
     let mut chunk = Chunk::new(P0, Offset(0));
     let mut offsets = Vec::new();
@@ -65,7 +65,7 @@ fn read_to_error(reader: &mut dyn ChunkReader) -> (Vec<i64>, SourceError) {
 }
 
 /// Reads until `end` is passed, over errors that pass.
-fn read_through(reader: &mut dyn ChunkReader, end: Offset) -> Vec<i64> {
+pub(crate) fn read_through(reader: &mut dyn ChunkReader, end: Offset) -> Vec<i64> {
     let begun = Instant::now();
     let mut chunk = Chunk::new(P0, Offset(0));
     let mut offsets = Vec::new();

@@ -1,5 +1,6 @@
 //! The Kafka log on a real broker.
 
 mod broker;
+mod bytes;
 mod conformance;
 mod stage;

@@ -80,14 +80,7 @@ impl Broker {
         Self {
             brokers: brokers.to_owned(),
             admin: Arc::new(client(&[]).create().expect("an admin client")),
-            // Small batches, so that a log of a few records has several.
-            producer: client(&[
-                ("enable.idempotence", "true"),
-                ("linger.ms", "1"),
-                ("batch.size", "32768"),
-            ])
-            .create()
-            .expect("a producer"),
+            producer: producer(brokers, &[("enable.idempotence", "true")]),
             committed: watcher("read_committed"),
             uncommitted: watcher("read_uncommitted"),
         }
@@ -130,6 +123,19 @@ impl Broker {
     }
 }
 
+/// A producer of small batches, so that a log of a few records has several.
+pub(crate) fn producer(brokers: &str, settings: &[(&str, &str)]) -> FutureProducer {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", brokers)
+        .set("linger.ms", "1")
+        .set("batch.size", "32768");
+    for (name, value) in settings {
+        config.set(*name, *value);
+    }
+    config.create().expect("a producer")
+}
+
 fn options() -> AdminOptions {
     AdminOptions::new()
         .request_timeout(Some(PATIENCE))
@@ -137,7 +143,7 @@ fn options() -> AdminOptions {
 }
 
 /// Sends records in order and waits until all are in the log.
-async fn send(
+pub(crate) async fn send(
     producer: &FutureProducer,
     topic: &str,
     partition: Partition,
@@ -220,15 +226,8 @@ impl StagedTopic for Topic {
         partition: Partition,
         records: Vec<NewRecord>,
     ) -> Box<dyn StagedTransaction> {
-        let producer: FutureProducer = ClientConfig::new()
-            .set("bootstrap.servers", &self.broker.brokers)
-            .set("linger.ms", "1")
-            .set(
-                "transactional.id",
-                refold_local::testing::unique_topic("log-conformance"),
-            )
-            .create()
-            .expect("a transactional producer");
+        let id = refold_local::testing::unique_topic("log-conformance");
+        let producer = producer(&self.broker.brokers, &[("transactional.id", &id)]);
         let beginner = producer.clone();
         blocking(move || {
             beginner
