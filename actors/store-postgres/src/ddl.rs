@@ -12,7 +12,8 @@ use refold_projection::ColumnType;
 use refold_projection::KeyType;
 use tokio_postgres::types::Type;
 
-/// Columns that a version may have. The sums of more would not fit into the offsets row's page.
+/// Columns that a version may have. Each adds 128 bytes of sums to the offsets row: up to 14 it
+/// stays in its page, from there on every commit writes to the side table for long values, too.
 const MAX_COLUMNS: usize = 40;
 
 /// The qualified name of a leaf.
