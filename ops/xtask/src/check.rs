@@ -101,6 +101,7 @@ fn clippy(workspace: &Workspace) -> Outcome {
         &[
             "clippy",
             "--quiet",
+            "--keep-going",
             "--workspace",
             "--all-targets",
             "--",
