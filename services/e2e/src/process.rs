@@ -1,6 +1,8 @@
 //! A process of the binary under test.
 
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::ExitStatus;
@@ -27,6 +29,7 @@ const SIGNALLED: Duration = Duration::from_secs(5);
 /// A command line of the binary that was not started yet.
 #[derive(Debug, Clone)]
 pub struct Launch {
+    program: Option<PathBuf>,
     args: Vec<String>,
     env: Vec<(String, String)>,
 }
@@ -35,9 +38,17 @@ impl Launch {
     /// `refold ARGS`.
     pub fn new<S: Into<String>>(args: impl IntoIterator<Item = S>) -> Self {
         Self {
+            program: None,
             args: args.into_iter().map(Into::into).collect(),
             env: Vec::new(),
         }
+    }
+
+    /// Of another binary than the one that this checkout builds.
+    #[must_use]
+    pub fn of(mut self, program: &Path) -> Self {
+        self.program = Some(program.to_owned());
+        self
     }
 
     /// With a further argument.
@@ -71,7 +82,8 @@ impl Launch {
     /// # Panics
     /// When the binary cannot be built or started.
     pub fn start(&self) -> Process {
-        let mut child = Command::new(refold_binary())
+        let program = self.program.as_deref().unwrap_or_else(|| refold_binary());
+        let mut child = Command::new(program)
             .args(&self.args)
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .env("NO_COLOR", "1")

@@ -16,6 +16,8 @@ const VERSION: &str = "accounts_v4";
 const BOUND: Duration = Duration::from_secs(60);
 /// A stopped owner may hold its successor up for no longer than this.
 const TAKE_OVER: Duration = Duration::from_secs(6);
+/// Shows what a projector does about a lost session, which is no news for an operator.
+const TALKATIVE: &str = "info,refold_system=debug";
 /// The advisory lock that copies wait for.
 const GATE: i64 = 7_305_011;
 
@@ -49,18 +51,25 @@ fn successor(world: &World, args: &[&str]) -> Process {
     second
 }
 
-/// The zombie goes on, notices, says so and stops; it must not have written.
-fn assert_fenced_off(world: &World, mut zombie: Process, partition: i32) {
+/// The zombie goes on, notices, says so and stops. Where it was stopped in the middle of a
+/// transaction of `partition`, that one ends with the fence or a dead session.
+fn assert_fenced_off(world: &World, mut zombie: Process, partition: Option<i32>) {
     let before = zombie.stderr().all().len();
     zombie.resume();
     let (code, sentence) = zombie.refuse(BOUND);
     println!("the first said: {sentence}");
-    for line in &zombie.stderr().all()[before..] {
-        println!("    {line}");
-    }
     assert_eq!(code, 1, "{sentence}");
     assert!(sentence.contains("fenced off"), "{sentence}");
     world.watch().assert_none_moved_back();
+    let Some(partition) = partition else { return };
+    let said = zombie.stderr().all().split_off(before);
+    let of_partition = format!("Partition({partition})");
+    let lost = said
+        .iter()
+        .filter(|line| line.contains(&of_partition))
+        .find(|line| line.contains("held back") || line.contains("belongs to epoch"));
+    let lost = lost.unwrap_or_else(|| panic!("nothing ended the transaction: {said:#?}"));
+    println!("its transaction: {lost}");
 }
 
 /// Waits until the writer of one partition is where `there` says, and stops the process.
@@ -174,7 +183,8 @@ fn a_projector_stopped_inside_its_transaction_loses_it_to_its_successor() {
     let leaf = world.leaves(VERSION).swap_remove(3);
     let slow = |launch: refold_e2e::Launch| launch.flag("batch", 250).flag("rate-limit", 20_000);
 
-    let mut first = slow(world.projector(Mode::Replay, VERSION)).start();
+    let launch = slow(world.projector(Mode::Replay, VERSION));
+    let mut first = launch.env("REFOLD_LOG", TALKATIVE).start();
     let mark = || world.marks(VERSION)[3].next;
     let begun = mark();
     world.wait("the first writes", BOUND, || mark() > begun);
@@ -196,13 +206,13 @@ fn a_projector_stopped_inside_its_transaction_loses_it_to_its_successor() {
     assert!(again(&world, &held).is_inside_transaction());
 
     let mut second = successor(&world, &[]);
-    assert_fenced_off(&world, first, held.partition);
+    assert_fenced_off(&world, first, Some(held.partition));
     second.succeed(BOUND);
     world.assert_equals_oracle(VERSION);
 }
 
 #[test]
-fn a_projector_stopped_between_two_batches_meets_the_fence() {
+fn a_projector_stopped_between_two_batches_writes_no_further_one() {
     let world = World::seeded("zombie_fence", stream());
     world.replay(VERSION);
     world
@@ -218,7 +228,7 @@ fn a_projector_stopped_between_two_batches_meets_the_fence() {
     let mut second = successor(&world, &[]);
     second.succeed(BOUND);
     let (applied, owned) = (world.applied(VERSION), epochs(&world));
-    assert_fenced_off(&world, first, held.partition);
+    assert_fenced_off(&world, first, None);
     assert_eq!((world.applied(VERSION), epochs(&world)), (applied, owned));
     world.assert_equals_oracle(VERSION);
 }
@@ -254,7 +264,8 @@ fn a_projector_stopped_inside_its_copy_loses_it_to_its_successor() {
     gate.ask(&format!("select pg_advisory_lock({GATE})"))
         .expect("the gate");
 
-    let mut first = world.projector(Mode::Replay, VERSION).start();
+    let launch = world.projector(Mode::Replay, VERSION);
+    let mut first = launch.env("REFOLD_LOG", TALKATIVE).start();
     let held = stop_where(&world, &mut first, "a copy waits at the gate", |writer| {
         writer.is_inside_copy() && writer.wait == "Lock:advisory"
     });
@@ -273,7 +284,7 @@ fn a_projector_stopped_inside_its_copy_loses_it_to_its_successor() {
     );
     gate.ask(&format!("select pg_advisory_unlock({GATE})"))
         .expect("the gate");
-    assert_fenced_off(&world, first, held.partition);
+    assert_fenced_off(&world, first, Some(held.partition));
     second.succeed(BOUND);
     world.assert_equals_oracle(VERSION);
 }
