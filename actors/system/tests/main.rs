@@ -6,6 +6,7 @@ mod halt;
 mod ownership;
 mod process;
 mod rebuild;
+mod schedule;
 mod world;
 
 /// Supervision rests on unwinding: with `panic = "abort"` a panic in a fold

@@ -81,6 +81,8 @@ pub async fn drive(
 ) -> Result<Promotion, RegistryError> {
     let to_row = registry.version(&order.label).await?;
     let Some(active) = registry.active(&to_row.name).await? else {
+        // There is nothing to compare it with, but what serves must be what is linked.
+        linked(specs, &to_row)?;
         return activate(registry, to_row, order).await;
     };
     let versions = registry.versions().await?;
@@ -149,8 +151,13 @@ async fn activate(
         let active = registry.activate_first(to.id, &order.actor).await?;
         generation = active.generation;
     }
+    // As with any other promotion, one that was only judged has no id.
+    let id = match order.dry_run {
+        true => String::new(),
+        false => format!("first-{}", to.label),
+    };
     Ok(Promotion {
-        id: format!("first-{}", to.label),
+        id,
         from: None,
         to: to.id,
         generation,

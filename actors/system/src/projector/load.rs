@@ -310,7 +310,7 @@ impl ProjectorState {
     fn note_seal(&mut self, seal: &BulkSeal) {
         self.refusals = 0;
         tracing::info!(
-            actor = ?self.id,
+            version = self.id.version, partition = %self.partition,
             range = %seal.range,
             rows = seal.rows,
             "bulk load committed"

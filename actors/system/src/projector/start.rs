@@ -140,7 +140,7 @@ impl ProjectorState {
 
     fn note_lease(&mut self, lease: &Lease, log: Watermarks) {
         tracing::info!(
-            actor = ?self.id,
+            version = self.id.version, partition = %self.partition,
             epoch = lease.epoch,
             next = lease.next.0,
             end = log.high.0,

@@ -78,7 +78,7 @@ impl Drop for SlowTurn {
     fn drop(&mut self) {
         let took = self.begun.elapsed();
         if took >= SLOW {
-            tracing::warn!(actor = ?self.id, work = self.work, ?took, "slow turn");
+            tracing::warn!(version = self.id.version, partition = %self.id.partition, work = self.work, ?took, "slow turn");
         }
     }
 }
@@ -226,8 +226,12 @@ impl ProjectorState {
             Ending::Broken(why) | Ending::Refused(why) => (Phase::Broken, Some(why)),
         };
         match reason {
-            Some(reason) => tracing::warn!(actor = ?self.id, %phase, reason, "projector ended"),
-            None => tracing::info!(actor = ?self.id, ?ending, "projector ended"),
+            Some(reason) => {
+                tracing::warn!(version = self.id.version, partition = %self.partition, %phase, reason, "projector ended")
+            }
+            None => {
+                tracing::info!(version = self.id.version, partition = %self.partition, ?ending, "projector ended")
+            }
         }
         self.observe(|o| {
             o.phase = phase;
@@ -274,9 +278,9 @@ impl ProjectorState {
         self.refusals = self.refusals.saturating_add(1);
         // The first ones pass by themselves (a parked partition, a deadlock).
         if self.refusals >= 4 && self.refusals.is_power_of_two() {
-            tracing::warn!(actor = ?self.id, reason, refusals = self.refusals, "held back");
+            tracing::warn!(version = self.id.version, partition = %self.partition, reason, refusals = self.refusals, "held back");
         } else {
-            tracing::debug!(actor = ?self.id, reason, refusals = self.refusals, "held back");
+            tracing::debug!(version = self.id.version, partition = %self.partition, reason, refusals = self.refusals, "held back");
         }
         self.observe(|o| o.reason = Some(reason));
         let jitter = self.shared.plugs.dice.draw();

@@ -90,7 +90,7 @@ impl SupervisorState {
         let spawned = Projector::spawn_linked(None, Projector, args, self.myself.get_cell()).await;
         match spawned {
             Ok((actor, _)) => {
-                tracing::debug!(actor = ?name, "projector started");
+                tracing::debug!(version = name.version, %partition, "projector started");
                 seat.actor = Some(actor);
             }
             Err(error) => self.restart_or_break(partition, &error.to_string()),
@@ -150,7 +150,7 @@ impl SupervisorState {
         let id = self.shared.actor_id(partition);
         match verdict {
             Verdict::RestartAfter(delay) => {
-                tracing::warn!(actor = ?id, why, ?delay, restarts, "projector failed, restarts");
+                tracing::warn!(version = id.version, partition = %partition, why, ?delay, restarts, "projector failed, restarts");
                 self.shared.gate.withdraw(partition);
                 self.shared.board.update(&id, |o| {
                     o.phase = Phase::Starting;
@@ -164,7 +164,7 @@ impl SupervisorState {
             }
             Verdict::Broken => {
                 let reason = format!("failed {restarts} times, last: {why}");
-                tracing::error!(actor = ?id, reason, "projector is broken");
+                tracing::error!(version = id.version, partition = %partition, reason, "projector is broken");
                 self.shared.board.update(&id, |o| {
                     o.phase = Phase::Broken;
                     o.reason = Some(reason.clone());
