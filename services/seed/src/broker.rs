@@ -16,6 +16,9 @@ use crate::error::SeedError;
 /// How long one question to the broker may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
+/// How long the first answer may take, connecting included.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(8);
+
 /// A topic on a cluster.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -97,10 +100,10 @@ impl Target {
     /// A created topic has leaders only a little later.
     fn wait_until_visible(&self, partitions: u32) -> Result<(), SeedError> {
         let deadline = std::time::Instant::now() + ANSWER_WITHIN;
-        let reader = self.reader()?;
+        let asker = self.asker()?;
         loop {
             let answer = (0..partitions).try_for_each(|partition| {
-                reader
+                asker
                     .fetch_watermarks(&self.topic, partition as i32, ANSWER_WITHIN)
                     .map(|_| ())
             });
@@ -116,9 +119,11 @@ impl Target {
 
     /// Number of partitions, or `None` if there is no such topic.
     pub(crate) fn partitions(&self) -> Result<Option<u32>, SeedError> {
+        // The first question of every command: a broker that is not there
+        // should be noticed soon.
         let metadata = self
-            .reader()?
-            .fetch_metadata(Some(&self.topic), ANSWER_WITHIN)
+            .asker()?
+            .fetch_metadata(Some(&self.topic), CONNECTED_WITHIN)
             .map_err(self.error("read the topic's metadata"))?;
         let topic = metadata
             .topics()
@@ -132,8 +137,18 @@ impl Target {
         })
     }
 
+    /// A client for questions about the topic. Without a group, so that
+    /// nothing has to be left when it is dropped.
+    pub(crate) fn asker(&self) -> Result<BaseConsumer, SeedError> {
+        self.config()
+            .set("allow.auto.create.topics", "false")
+            .create()
+            .map_err(self.error("connect"))
+    }
+
+    /// A client that reads single records. Assigning partitions takes a group
+    /// id; nothing is committed to it.
     pub(crate) fn reader(&self) -> Result<BaseConsumer, SeedError> {
-        // A group id is needed to assign partitions; nothing is committed.
         self.config()
             .set("group.id", "refold-seed")
             .set("enable.auto.commit", "false")
@@ -152,12 +167,12 @@ impl Target {
     /// First and next offset of every partition.
     pub(crate) fn watermarks(
         &self,
-        reader: &BaseConsumer,
+        asker: &BaseConsumer,
         partitions: u32,
     ) -> Result<Vec<(u64, u64)>, SeedError> {
         (0..partitions)
             .map(|partition| {
-                reader
+                asker
                     .fetch_watermarks(&self.topic, partition as i32, ANSWER_WITHIN)
                     .map(|(low, high)| (low.max(0) as u64, high.max(0) as u64))
                     .map_err(self.error("read the end of the log"))
@@ -213,7 +228,6 @@ pub fn end_offsets(target: &Target) -> Result<Vec<u64>, SeedError> {
     let partitions = target
         .partitions()?
         .ok_or_else(|| SeedError::NoTopic(target.topic.clone()))?;
-    let reader = target.reader()?;
-    let watermarks = target.watermarks(&reader, partitions)?;
+    let watermarks = target.watermarks(&target.asker()?, partitions)?;
     Ok(watermarks.into_iter().map(|(_, next)| next).collect())
 }

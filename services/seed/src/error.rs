@@ -1,6 +1,6 @@
 //! What stops a seed, a tail or a question to the oracle.
 
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::params::{InvalidParams, SeedParams};
 
@@ -120,4 +120,50 @@ pub enum SeedError {
     /// The output could not be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] std::io::Error),
+}
+
+/// Whose move it is after a [`SeedError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The flags ask for something that does not exist or makes no sense.
+    Usage,
+    /// The topic holds something that must not be overwritten.
+    Refused,
+    /// No broker answers.
+    Unreachable,
+    /// Something went wrong on the way.
+    Failed,
+}
+
+impl SeedError {
+    /// Whose move it is: what an exit code should tell.
+    pub fn cause(&self) -> Cause {
+        match self {
+            SeedError::Params(_)
+            | SeedError::NoTopic(_)
+            | SeedError::NoParams(_)
+            | SeedError::NoSuchState { .. }
+            | SeedError::NoSuchAggregate(_)
+            | SeedError::Offsets { .. } => Cause::Usage,
+            SeedError::Partitions { .. }
+            | SeedError::OtherParams { .. }
+            | SeedError::OtherLog { .. }
+            | SeedError::Truncated { .. }
+            | SeedError::StillMoving(_)
+            | SeedError::Displaced { .. } => Cause::Refused,
+            SeedError::Broker { source, .. } | SeedError::Delivery { source, .. } => {
+                match source.rdkafka_error_code() {
+                    Some(
+                        RDKafkaErrorCode::BrokerTransportFailure
+                        | RDKafkaErrorCode::AllBrokersDown
+                        | RDKafkaErrorCode::OperationTimedOut
+                        | RDKafkaErrorCode::MessageTimedOut
+                        | RDKafkaErrorCode::Resolve,
+                    ) => Cause::Unreachable,
+                    _ => Cause::Failed,
+                }
+            }
+            SeedError::BadParams { .. } | SeedError::Output(_) => Cause::Failed,
+        }
+    }
 }

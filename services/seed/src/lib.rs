@@ -38,7 +38,7 @@ pub use account::Change;
 pub use broker::{Target, end_offsets};
 pub use describe::{Profile, describe};
 pub use encode::Encoder;
-pub use error::SeedError;
+pub use error::{Cause, SeedError};
 pub use expected::{ExpectedFormat, ExpectedOptions, UnknownExpectedFormat, expected};
 pub use layout::{Layout, key_of, murmur2, partition_of_key};
 pub use params::{InvalidParams, SeedParams};

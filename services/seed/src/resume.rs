@@ -66,12 +66,12 @@ pub(crate) fn settled<'a>(target: &'a Target, layout: &'a Layout) -> Result<Foun
             stored: Box::new(stored),
         });
     }
-    let reader = target.reader()?;
-    let mut last = target.watermarks(&reader, wanted)?;
+    let asker = target.asker()?;
+    let mut last = target.watermarks(&asker, wanted)?;
     let mut agreed = 1;
     for _ in 0..LOOKS_AT_MOST {
         thread::sleep(LOOK_AGAIN_AFTER);
-        let next = target.watermarks(&reader, wanted)?;
+        let next = target.watermarks(&asker, wanted)?;
         agreed = if next == last { agreed + 1 } else { 1 };
         last = next;
         if agreed == LOOKS_THAT_AGREE {
@@ -79,7 +79,7 @@ pub(crate) fn settled<'a>(target: &'a Target, layout: &'a Layout) -> Result<Foun
                 target,
                 layout,
                 ends: ends_of(target, &last)?,
-                reader: Mutex::new(reader),
+                reader: Mutex::new(target.reader()?),
             });
         }
     }

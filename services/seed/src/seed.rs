@@ -108,7 +108,7 @@ pub fn seed(options: &SeedOptions) -> Result<SeedReport, SeedError> {
         pacer: Pacer::new(options.rate),
         ledger: &ledger,
     };
-    run.all(missing)?;
+    ledger.verdict(run.all(missing))?;
     let ended_at = ledger.ends();
     let complete = layout
         .end_offsets()

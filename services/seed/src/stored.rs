@@ -25,12 +25,11 @@ pub fn stored_params(target: &Target) -> Result<Option<SeedParams>, SeedError> {
     if companion.partitions()?.is_none() {
         return Ok(None);
     }
-    let reader = companion.reader()?;
-    let (_, next) = companion.watermarks(&reader, 1)?[0];
+    let (_, next) = companion.watermarks(&companion.asker()?, 1)?[0];
     if next == 0 {
         return Ok(None);
     }
-    let record = companion.record(&reader, 0, next - 1)?;
+    let record = companion.record(&companion.reader()?, 0, next - 1)?;
     serde_json::from_slice(&record.value)
         .map(Some)
         .map_err(|source| SeedError::BadParams {

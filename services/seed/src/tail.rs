@@ -100,6 +100,23 @@ pub fn tail(options: &TailOptions) -> Result<TailReport, SeedError> {
     let mut writer = Writer::new(target, &params, options.codec, Batching::Prompt, &ledger)?;
     let started = Instant::now();
     options.running.store(true, Ordering::Relaxed);
+    let result = append(options, &mut lanes, &mut writer, started);
+    ledger.verdict(result)?;
+    Ok(TailReport {
+        started_at: found.ends,
+        ended_at: ledger.ends(),
+        written: ledger.acked(),
+        elapsed: started.elapsed(),
+    })
+}
+
+/// Writes what is due, tick by tick, until it is time to stop.
+fn append(
+    options: &TailOptions,
+    lanes: &mut [Lane<'_>],
+    writer: &mut Writer,
+    started: Instant,
+) -> Result<(), SeedError> {
     let mut sent = 0;
     while !options.stop.load(Ordering::Relaxed) {
         let elapsed = started.elapsed();
@@ -111,7 +128,7 @@ pub fn tail(options: &TailOptions) -> Result<TailReport, SeedError> {
         // for in one burst: at most one second's worth.
         sent = sent.max(due.saturating_sub(options.rate));
         let due = due - sent;
-        for lane in &mut lanes {
+        for lane in &mut *lanes {
             lane.credit += lane.share * due as f64;
             while lane.credit >= 1.0 {
                 lane.credit -= 1.0;
@@ -121,13 +138,7 @@ pub fn tail(options: &TailOptions) -> Result<TailReport, SeedError> {
         sent += due;
         writer.wait(TICK)?;
     }
-    writer.flush()?;
-    Ok(TailReport {
-        started_at: found.ends,
-        ended_at: ledger.ends(),
-        written: ledger.acked(),
-        elapsed: started.elapsed(),
-    })
+    writer.flush()
 }
 
 /// A partition's stream and how many events it is owed.

@@ -142,9 +142,14 @@ impl Ledger {
         self.failed.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn take_failure(&self) -> Option<SeedError> {
+    /// The verdict over a run that ended with `result`: the first failure of
+    /// any thread, not what followed from it.
+    pub(crate) fn verdict(&self, result: Result<(), SeedError>) -> Result<(), SeedError> {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.take()
+        match failure.take() {
+            Some(first) => Err(first),
+            None => result,
+        }
     }
 
     fn acknowledge(&self, partition: u32, offset: i64, key: Option<&[u8]>) {
@@ -315,14 +320,16 @@ impl Writer {
         })
     }
 
+    /// Ends the run of this writer when any of them has failed; the ledger
+    /// knows why.
     fn check(&self) -> Result<(), SeedError> {
-        match self.ledger.has_failed() {
-            true => Err(self.ledger.take_failure().unwrap_or(SeedError::Delivery {
+        if self.ledger.has_failed() {
+            return Err(SeedError::Delivery {
                 partition: 0,
                 source: KafkaError::Canceled,
-            })),
-            false => Ok(()),
+            });
         }
+        Ok(())
     }
 }
 
@@ -360,14 +367,14 @@ mod tests {
         ledger.acknowledge(0, 12, None);
         ledger.acknowledge(0, 13, None);
         assert!(ledger.has_failed());
-        let failure = ledger.take_failure().expect("kept");
+        let echo = Err(SeedError::NoTopic("of no interest".to_owned()));
         assert!(matches!(
-            failure,
-            SeedError::Displaced {
+            ledger.verdict(echo),
+            Err(SeedError::Displaced {
                 partition: 0,
                 found: 12,
                 expected: 10
-            }
+            })
         ));
     }
 

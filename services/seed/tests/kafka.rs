@@ -15,7 +15,7 @@ use refold_local::testing;
 use refold_proto::WireFormat;
 use refold_seed::oracle::Oracle;
 use refold_seed::{
-    Codec, Encoder, Layout, PartitionStream, Progress, SeedError, SeedOptions, SeedParams,
+    Cause, Codec, Encoder, Layout, PartitionStream, Progress, SeedError, SeedOptions, SeedParams,
     TailOptions, Target, end_offsets, key_of, seed, stored_params, tail,
 };
 
@@ -159,7 +159,7 @@ fn a_process_that_seeds_when_its_environment_tells_it_to() {
         return;
     };
     let mut options = options(&Target::new(brokers, topic), &killed_params());
-    options.rate = 60_000;
+    options.rate = 30_000;
     seed(&options).expect("seeded");
 }
 
@@ -181,25 +181,55 @@ fn start_process(target: &Target) -> Child {
         .expect("started")
 }
 
+/// Looks at how many records a topic holds, with one connection.
+struct Watch {
+    reader: BaseConsumer,
+    topic: String,
+}
+
+impl Watch {
+    fn new(target: &Target) -> Self {
+        let reader = ClientConfig::new()
+            .set("bootstrap.servers", &target.brokers)
+            .set("allow.auto.create.topics", "false")
+            .create()
+            .expect("a client");
+        let topic = target.topic.clone();
+        Self { reader, topic }
+    }
+
+    /// 0 while there is no such topic.
+    fn written(&self) -> u64 {
+        let end = |partition| {
+            let marks =
+                self.reader
+                    .fetch_watermarks(&self.topic, partition, Duration::from_secs(10));
+            marks.map_or(0, |(_, end)| end as u64)
+        };
+        (0..4).map(end).sum()
+    }
+}
+
 fn written(target: &Target) -> u64 {
-    end_offsets(target).map_or(0, |ends| ends.iter().sum())
+    Watch::new(target).written()
 }
 
 #[test]
 fn a_seed_that_was_killed_is_continued_to_the_log_of_an_uninterrupted_one() {
     let params = killed_params();
     let killed = target("seed-killed");
+    let watch = Watch::new(&killed);
     for share in [1, 2, 3] {
         let mut process = start_process(&killed);
-        while written(&killed) < params.events * share / 5 {
+        while watch.written() < params.events * share / 10 {
             let ended = process.try_wait().expect("a child");
-            assert!(ended.is_none(), "the process ended by itself");
+            assert!(ended.is_none(), "the process ended by itself: {ended:?}");
         }
         // SIGKILL: no handler, no flush.
         process.kill().expect("killed");
         process.wait().expect("reaped");
     }
-    let before = written(&killed);
+    let before = watch.written();
     assert!(before < params.events, "killed in the middle, at {before}");
     let report = seed(&options(&killed, &params)).expect("continued");
     assert!(!report.created && report.complete);
@@ -226,7 +256,8 @@ fn a_seed_that_is_told_to_stop_delivers_what_it_queued() {
     let watcher = {
         let target = target.clone();
         std::thread::spawn(move || {
-            while written(&target) < 5_000 {}
+            let watch = Watch::new(&target);
+            while watch.written() < 5_000 {}
             stop.store(true, Ordering::Relaxed);
         })
     };
@@ -325,7 +356,9 @@ fn a_topic_that_holds_something_else_is_refused_and_left_alone() {
     );
     other = params.clone();
     other.seed = 7;
-    assert!(matches!(refused(&other), SeedError::OtherParams { .. }));
+    let error = refused(&other);
+    assert!(matches!(error, SeedError::OtherParams { .. }), "{error}");
+    assert_eq!(error.cause(), Cause::Refused);
 
     append(&target, 2, "not an event");
     match refused(&params) {
@@ -350,7 +383,8 @@ fn a_second_writer_is_noticed_at_its_first_record() {
     let intruder = {
         let target = target.clone();
         std::thread::spawn(move || {
-            while written(&target) < 4_000 {}
+            let watch = Watch::new(&target);
+            while watch.written() < 4_000 {}
             for partition in 0..4 {
                 append(&target, partition, "from somebody else");
             }
@@ -376,4 +410,19 @@ fn a_log_without_stored_parameters_needs_them_as_flags() {
     let mut options = TailOptions::new(missing, 10);
     options.params = Some(params(100, 10));
     assert!(matches!(tail(&options), Err(SeedError::NoTopic(_))));
+}
+
+#[test]
+fn a_broker_that_is_not_there_is_named_within_ten_seconds() {
+    // Bound and closed again: nothing listens there.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port();
+    let nowhere = Target::new(format!("127.0.0.1:{port}"), "any");
+    let started = Instant::now();
+    let error = seed(&options(&nowhere, &params(100, 10))).expect_err("unreachable");
+    assert_eq!(error.cause(), Cause::Unreachable, "{error}");
+    assert!(error.to_string().contains(&nowhere.brokers), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(10));
 }
