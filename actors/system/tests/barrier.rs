@@ -17,6 +17,7 @@ use refold_projection::Envelope;
 use refold_projection::Fingerprint;
 use refold_projection::Payload;
 use refold_projection::Projection;
+use refold_system::ProjectorOptions;
 use refold_system::barrier::BarrierRef;
 use refold_system::barrier::PromotionOrder;
 use refold_system::barrier::comparable_columns;
@@ -298,4 +299,53 @@ fn versions_are_compared_on_what_the_newer_one_declares_in_either_direction() {
     let stranger = ProjectionSpec::of::<Ledger<5, 9>>();
     let refused = comparable_columns(&first, &stranger);
     assert!(matches!(refused, Err(RegistryError::Conflict(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_was_folded_past_the_switch_offset_is_cut_there_and_folded_again() {
+    let world = World::with_events(100);
+    let (mut first, mut second) = two_versions(&world).await;
+    second.handle.drain().await.expect("drained");
+    world.append(60);
+    world.caught_up(V1).await;
+    first.handle.drain().await.expect("drained");
+    world.append(60);
+    // The second version folds all 120 events into one batch per partition before the barrier is set.
+    let door = Door::at("write::before:1");
+    let label = "ledger_v2".to_owned();
+    let large = ProjectorOptions {
+        batch: 1_000,
+        ..replay_and_catch_up()
+    };
+    let plugs = world.plugs(v2()).with_probe(Arc::new(door.clone()));
+    let second = Process::try_start(plugs, label, large).await;
+    let _second = second.expect("the process starts");
+    door.someone_waits().await;
+    let registry = &world.store;
+    let barrier = registry.set_barrier(V1, V2).await.expect("a barrier");
+    door.open();
+    let complete = async {
+        loop {
+            let progress = registry.barrier_progress(barrier.id).await;
+            let progress = progress.expect("a barrier");
+            let waits = progress.waiting.iter().any(|(_, p, _)| p.0 == 1);
+            if !waits {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(PATIENCE, complete).await;
+    in_time.expect("the batch was cut at the switch offset");
+    world.caught_up(V2).await;
+    let _first = world.start(live()).await;
+    world.caught_up(V1).await;
+    // What was recorded at the cut is what the first version had there.
+    let (old, new) = (
+        ProjectionSpec::of::<Ledger<1>>(),
+        ProjectionSpec::of::<Ledger<2>>(),
+    );
+    let columns = ["total", APPLIED_SEQ];
+    let proof = registry.compare_at_barrier(barrier.id, &old, &new, &columns);
+    assert_eq!(proof.await.map(|p| p.differences), Ok(Vec::new()));
 }
