@@ -55,7 +55,7 @@ fn run(args: &[String]) -> Outcome {
         ("demo", _) => demo::run(&workspace, rest),
         ("test", []) => test::run(&workspace),
         ("check", [] | [_]) => check::run(&workspace, rest.first().map(String::as_str)),
-        ("mutate", [] | [_]) => mutate::run(&workspace, rest.first().map(String::as_str)),
+        ("mutate", [] | [_]) => mutate::run(&workspace, rest.first().map(String::as_str), &[]),
         ("experiment", []) => experiment::list(&workspace),
         ("experiment", [name]) => experiment::run(&workspace, name),
         ("long", [] | [_]) => experiment::long(&workspace, rest.first().map(String::as_str)),

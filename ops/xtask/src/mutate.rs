@@ -41,8 +41,12 @@ enum Verdict {
     NothingRan,
 }
 
-/// Runs all mutations, or the one that is named.
-pub(crate) fn run(workspace: &Workspace, only: Option<&str>) -> Outcome {
+/// Variables for the tests, which name the servers that they use.
+type Servers<'a> = &'a [(&'a str, &'a str)];
+
+/// Runs all mutations, or the one that is named. Without `servers` a test that needs some
+/// starts the stack that tests share, and leaves it running.
+pub(crate) fn run(workspace: &Workspace, only: Option<&str>, servers: Servers<'_>) -> Outcome {
     let text = fs::read_to_string(workspace.path(TABLE))
         .map_err(|e| Failure::failed(format!("could not read {TABLE}: {e}")))?;
     let table: Table =
@@ -54,7 +58,7 @@ pub(crate) fn run(workspace: &Workspace, only: Option<&str>) -> Outcome {
             continue;
         }
         ran += 1;
-        let verdict = try_out(workspace, mutation)?;
+        let verdict = try_out(workspace, mutation, servers)?;
         println!("mutation {}: {verdict:?}", mutation.name);
         if verdict != Verdict::Noticed {
             survived.push(mutation.name.as_str());
@@ -75,7 +79,7 @@ pub(crate) fn run(workspace: &Workspace, only: Option<&str>) -> Outcome {
     )))
 }
 
-fn try_out(workspace: &Workspace, mutation: &Mutation) -> Outcome<Verdict> {
+fn try_out(workspace: &Workspace, mutation: &Mutation, servers: Servers<'_>) -> Outcome<Verdict> {
     let arguments = [
         "test",
         "--quiet",
@@ -94,6 +98,7 @@ fn try_out(workspace: &Workspace, mutation: &Mutation) -> Outcome<Verdict> {
     let out = command
         // The failures are wanted here: they are no regressions to be kept beside the sources.
         .env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true")
+        .envs(servers.iter().copied())
         .stdin(Stdio::null())
         .output()
         .map_err(|e| Failure::failed(format!("could not run cargo: {e}")))?;

@@ -21,11 +21,21 @@ pub(crate) fn run(workspace: &Workspace) -> Outcome {
     let mut count = TestCount::default();
     let mut stages = check::stages(workspace, |_| true);
     stages.push(stage("build", || build(workspace)));
+    let mut stand = None;
+    stages.push(stage("stack", || {
+        stand = Some(Stand::put_up(workspace)?);
+        Ok(())
+    }));
+    let no_stack = || Failure::failed("there is no stack");
     stages.push(stage("tests", || {
-        count = tests(workspace)?;
+        count = tests(workspace, stand.as_ref().ok_or_else(no_stack)?)?;
         judge(count)
     }));
-    stages.push(stage("mutate", || mutate::run(workspace, None)));
+    stages.push(stage("mutate", || {
+        let servers = stand.as_ref().ok_or_else(no_stack)?.servers();
+        mutate::run(workspace, None, &servers)
+    }));
+    drop(stand);
     let verdict = check::summary(&stages);
     if let Err(failure) = verdict {
         failure.report();
@@ -42,14 +52,42 @@ fn build(workspace: &Workspace) -> Outcome {
     cargo::run(workspace, &["build", "--quiet", "--workspace", "--bins"])
 }
 
-fn tests(workspace: &Workspace) -> Outcome<TestCount> {
-    let run = RunDirectory::create(workspace)?;
-    let stack = run.stack()?;
-    let addresses = stack.stack().addresses();
-    let (Some(kafka), Some(postgres)) = (addresses.kafka, addresses.postgres) else {
-        return Err(Failure::failed("the stack has no Kafka or no Postgres"));
-    };
-    let unsupported = run.path.join("unsupported.txt");
+/// What the tests stand on: servers and a directory that end with the value.
+struct Stand {
+    kafka: String,
+    postgres: String,
+    // Before the directory: the servers' files are in it.
+    _stack: StackGuard,
+    run: RunDirectory,
+}
+
+impl Stand {
+    fn put_up(workspace: &Workspace) -> Outcome<Self> {
+        let run = RunDirectory::create(workspace)?;
+        let stack = run.stack()?;
+        let addresses = stack.stack().addresses();
+        let (Some(kafka), Some(postgres)) = (addresses.kafka, addresses.postgres) else {
+            return Err(Failure::failed("the stack has no Kafka or no Postgres"));
+        };
+        Ok(Self {
+            kafka,
+            postgres,
+            _stack: stack,
+            run,
+        })
+    }
+
+    /// The variables that name the servers to a test.
+    fn servers(&self) -> [(&'static str, &str); 2] {
+        [
+            (KAFKA_VARIABLE, &self.kafka),
+            (POSTGRES_VARIABLE, &self.postgres),
+        ]
+    }
+}
+
+fn tests(workspace: &Workspace, stand: &Stand) -> Outcome<TestCount> {
+    let unsupported = stand.run.path.join("unsupported.txt");
     let mut command = cargo::command(
         workspace,
         &[
@@ -62,8 +100,7 @@ fn tests(workspace: &Workspace) -> Outcome<TestCount> {
         ],
     );
     command
-        .env(KAFKA_VARIABLE, kafka)
-        .env(POSTGRES_VARIABLE, postgres)
+        .envs(stand.servers())
         .env(UNSUPPORTED_VARIABLE, &unsupported);
     let (mut count, content) = cargo::count_tests(command)?;
     if !content && count.failed == 0 {

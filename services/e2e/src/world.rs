@@ -119,15 +119,25 @@ impl World {
         Self::at(&testing::stack().kafka, &dsn, name, stream)
     }
 
-    /// A world on other servers than the shared ones. When the database goes away, its own
-    /// session and the watch are gone for good; open a [`World::session`] afterwards.
+    /// A world on other servers than the shared ones. When the database goes away, the
+    /// session and the watch are gone for good; go on with [`World::reopened`].
     pub fn at(brokers: &str, dsn: &str, name: &str, stream: Stream) -> Self {
+        let topic = testing::unique_topic(&format!("e2e-{name}"));
+        Self::open(brokers, dsn, topic, stream)
+    }
+
+    /// The same world with a new session and a new watch.
+    pub fn reopened(&self) -> Self {
+        Self::open(&self.brokers, &self.dsn, self.topic.clone(), self.stream)
+    }
+
+    fn open(brokers: &str, dsn: &str, topic: String, stream: Stream) -> Self {
         Self {
             stream,
             brokers: brokers.to_owned(),
             session: Mutex::new(Psql::connect(dsn)),
             watch: MarkWatch::over(dsn),
-            topic: testing::unique_topic(&format!("e2e-{name}")),
+            topic,
             dsn: dsn.to_owned(),
         }
     }

@@ -27,7 +27,8 @@ fn projector(flags: &[&str]) -> Launch {
 fn a_wrong_command_line_is_told_apart_before_any_server_is_asked() {
     let v3 = "-version=accounts_v3";
     let cases: &[(&[&str], &str)] = &[
-        (&["-mode=live", v3, "-bogus=1"], "-bogus"),
+        (&["-mode=live", v3, "--bogus=1"], "--bogus"),
+        (&["-mode=live", v3, "-bogus=1"], "unexpected argument"),
         (&["-mode=sideways", v3], "sideways"),
         (&[v3], "--mode"),
         (&["-mode=live"], "--version"),
@@ -68,7 +69,7 @@ fn servers_that_are_not_there_are_named_and_the_exit_code_says_so() {
         .flag("brokers", NOBODY)
         .flag("postgres", world.dsn());
     let cases = [
-        (no_broker, NOBODY),
+        (no_broker, "the log cannot be reached"),
         (projector(&["-mode=replay", "-version=accounts_v4"]), ""),
         (
             Launch::new(["api", "-listen=127.0.0.1:0"]).flag("postgres", &nobody),

@@ -104,12 +104,16 @@ fn a_full_disk_holds_batches_back_until_there_is_space_and_loses_none() {
     let active = || world.state("accounts_v4").as_deref() == Some("active");
     world.wait("v4 serves", BOUND, active);
 
-    // So do batches: of new rows, because the leaves' pages keep room for old ones.
+    // So do batches, once the room that the leaves' pages keep for them is gone.
+    for leaf in world.leaves("accounts_v4") {
+        world.sql(&format!("alter table {leaf} set (fillfactor = 100)"));
+        world.sql(&format!("vacuum full {leaf}"));
+    }
     let before = world.applied("accounts_v4");
     assert_eq!(before, stream.events as i64);
     let ballast = disk.fill();
     let told = live.stderr().with("no space left").len();
-    let mut tail = world.tail(5_000, BOUND).start();
+    let mut tail = world.tail(2_000, 2 * BOUND).start();
     world.wait("a batch finds no space", BOUND, || {
         live.stderr().with("no space left").len() > told
     });

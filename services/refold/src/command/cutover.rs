@@ -26,7 +26,8 @@ pub(crate) async fn run(args: CutoverArgs) -> Result<ExitCode, Failure> {
         if !args.json {
             print!("{}", tell(&args.version, args.dry_run, &answer.body));
         }
-        let pending = args.dry_run && answer.body["changed"] != json!(false);
+        // A version that serves already is answered with the promotion that made it so.
+        let pending = args.dry_run && text(&answer.body["cutover_id"]).is_empty();
         let code = if pending { Kind::Differences.code() } else { 0 };
         return Ok(ExitCode::from(code));
     }
@@ -66,7 +67,8 @@ fn tell(version: &str, dry_run: bool, body: &Value) -> String {
         out.push_str(&format!("  gate {name:<10} {verdict}  {detail}\n"));
     }
     let generation = &body["generation"];
-    if body["changed"] == json!(false) && !dry_run {
+    let serves = body["changed"] == json!(false) && !text(&body["cutover_id"]).is_empty();
+    if serves {
         out.push_str(&format!(
             "{version} is active already, generation {generation}\n"
         ));

@@ -11,6 +11,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use refold_domain::decode::WireFormat;
+use refold_seed::Cause;
 use refold_seed::Codec;
 use refold_seed::ExpectedOptions;
 use refold_seed::InvalidParams;
@@ -23,6 +24,7 @@ use refold_seed::Target;
 use crate::cli::Count;
 use crate::cli::Failure;
 use crate::cli::Format;
+use crate::cli::Kind;
 use crate::cli::SeedAction;
 use crate::cli::SeedArgs;
 use crate::cli::SeedWriteArgs;
@@ -31,7 +33,13 @@ use crate::connect;
 
 impl From<SeedError> for Failure {
     fn from(error: SeedError) -> Self {
-        Self::new(crate::cli::Kind::Error, error.to_string())
+        let kind = match error.cause() {
+            Cause::Usage => Kind::Usage,
+            Cause::Refused => Kind::Refused,
+            Cause::Unreachable => Kind::Unreachable,
+            Cause::Failed => Kind::Error,
+        };
+        Self::new(kind, error.to_string())
     }
 }
 
