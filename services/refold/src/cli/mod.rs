@@ -5,6 +5,7 @@ mod args;
 mod count;
 mod exit;
 mod normalise;
+mod runs;
 
 pub use args::*;
 pub use count::Count;
@@ -12,3 +13,4 @@ pub use count::Share;
 pub use exit::Failure;
 pub use exit::Kind;
 pub use normalise::normalise;
+pub use runs::*;
