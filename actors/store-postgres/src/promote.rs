@@ -60,8 +60,8 @@ pub(crate) async fn promote(
     request: &PromoteRequest,
     specs: Specs<'_>,
 ) -> Result<Promotion, RegistryError> {
-    let started = Instant::now();
     let transaction = sessions.begin(SETTINGS).await?;
+    let started = transaction.begun();
     let active = transaction
         .first("lock the active row", ACTIVE, &[&request.to.0])
         .await?;

@@ -8,6 +8,7 @@
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 
 use bb8::ManageConnection;
 use bb8::Pool;
@@ -112,7 +113,8 @@ impl Sessions {
     pub(crate) async fn begin(&self, settings: &str) -> Result<Transaction<'_>, RegistryError> {
         let mut connection = self.check_out().await?;
         connection.in_transaction = true;
-        let transaction = Transaction { connection };
+        let begun = Instant::now();
+        let transaction = Transaction { connection, begun };
         let begin = format!("begin; {settings}");
         transaction
             .session()
@@ -127,9 +129,15 @@ impl Sessions {
 #[derive(Debug)]
 pub(crate) struct Transaction<'a> {
     connection: PooledConnection<'a, SessionManager>,
+    begun: Instant,
 }
 
 impl Transaction<'_> {
+    /// When it was begun, without the wait for a connection.
+    pub(crate) fn begun(&self) -> Instant {
+        self.begun
+    }
+
     fn session(&self) -> &Session {
         &self.connection.session
     }
