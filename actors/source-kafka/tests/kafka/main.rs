@@ -3,4 +3,5 @@
 mod broker;
 mod bytes;
 mod conformance;
+mod passing;
 mod stage;
