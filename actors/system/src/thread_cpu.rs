@@ -29,6 +29,7 @@ mod tests {
     #[test]
     fn a_thread_that_sleeps_uses_no_cpu_and_one_that_counts_does() {
         let nap = Duration::from_millis(30);
+        // sleep: that sleeping uses no CPU is what is tested
         let ((), slept) = of(|| std::thread::sleep(nap));
         assert!(slept < nap / 2, "{slept:?}");
         let (sum, counted) = of(|| (0..20_000_000_u64).fold(0, |a, b| a ^ std::hint::black_box(b)));

@@ -27,6 +27,7 @@ async fn the_second_process_takes_over_and_the_first_meets_the_fence() {
         panic!("{ended:?}");
     };
     assert!(reason.contains("epoch"), "{reason}");
+    assert!(!reason.contains("fenced off"), "said once: {reason}");
     assert!(first.all().iter().all(|o| o.phase == Phase::Fenced));
     world.append(100);
     world.caught_up(V1).await;

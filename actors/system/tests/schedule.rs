@@ -107,6 +107,7 @@ impl Schedule {
         if below(&self.dice, 2) == 0 {
             self.world.store.set_reachable(false);
             self.world.append(10);
+            // sleep: the length of the outage is part of the schedule
             tokio::time::sleep(Duration::from_millis(below(&self.dice, 10))).await;
             self.world.store.set_reachable(true);
         } else {

@@ -247,7 +247,7 @@ impl ProjectorState {
     fn settle(&mut self, trouble: Trouble) -> Result<Next, ProjectorError> {
         match trouble {
             Trouble::Store(error) => match error.directive() {
-                Directive::Stop => Ok(self.end(Ending::Fenced(error.to_string()))),
+                Directive::Stop => Ok(self.end(Ending::Fenced(fence_reason(error)))),
                 Directive::Fail => Err(self.failure(error.to_string())),
                 Directive::TakeOver | Directive::Cut(_) | Directive::Again | Directive::BackOff => {
                     Ok(self.hold_back(error.to_string()))
@@ -320,5 +320,13 @@ impl ProjectorState {
         let _ = self
             .supervisor
             .cast(SupervisorMsg::ReachedEnd(self.partition));
+    }
+}
+
+/// The reason alone: the ending says already that it is a fence.
+fn fence_reason(error: StoreError) -> String {
+    match error {
+        StoreError::Fenced(reason) => reason,
+        other => other.to_string(),
     }
 }
