@@ -353,6 +353,15 @@ impl Run<'_> {
 
     /// Parks both versions at the higher mark of the partition.
     async fn park(&self, partition: Partition) -> Result<(), RegistryError> {
+        let parked = self.park_in_transaction(partition).await;
+        if parked.is_err() {
+            // What went wrong is the answer; a session that cannot roll back is gone anyway.
+            drop(self.control.rollback().await);
+        }
+        parked
+    }
+
+    async fn park_in_transaction(&self, partition: Partition) -> Result<(), RegistryError> {
         let control = &self.control;
         let pair = (&self.from.id.0, &self.to.id.0);
         let lease = (self.options.hold + LEASE).as_secs_f64();
@@ -371,8 +380,6 @@ impl Run<'_> {
     }
 
     async fn unpark(&self) -> Result<(), RegistryError> {
-        // An error may have left the transaction of the park open.
-        self.control.rollback().await.map_err(registry_error)?;
         query(&self.control, "lift the park", UNPARK, &[&self.id]).await?;
         Ok(())
     }
