@@ -142,7 +142,7 @@ fn describe(stream: &StreamArgs, json: bool) -> Result<ExitCode, Failure> {
             text.map_err(|error| Failure::error("print the profile", error))?
         );
     } else {
-        print!("{profile}");
+        println!("{profile}");
     }
     Ok(ExitCode::SUCCESS)
 }
