@@ -203,7 +203,8 @@ mod tests {
 
     #[test]
     fn each_lack_is_refused_by_its_own_gate() {
-        let lacks: [(Gate, fn(&mut Evidence)); 8] = [
+        type Spoil = fn(&mut Evidence);
+        let lacks: [(Gate, Spoil); 8] = [
             (Gate::CaughtUp, |e| {
                 e.behind.push(Behind {
                     partition: Partition(7),
