@@ -3,6 +3,7 @@
 mod cargo;
 mod check;
 mod demo;
+mod doc_lint;
 mod experiment;
 mod files;
 mod layers;
