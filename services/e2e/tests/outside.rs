@@ -1,7 +1,9 @@
 //! A user's crate: it depends on the author's API and on the binary's library, and nothing
 //! of this workspace depends on it.
 
+use std::collections::BTreeSet;
 use std::env;
+use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -161,6 +163,34 @@ fn has_all(world: &World, version: &str, topic: &Topic) {
     world.wait(&format!("{version} has the whole log"), BOUND, || {
         world.applied(version) == end
     });
+}
+
+/// Name and version of every package in a lock file.
+fn locked(path: &str) -> BTreeSet<(String, String)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let text = fs::read_to_string(path).expect("a lock file");
+    let packages = text.split("[[package]]").skip(1);
+    let field = |package: &str, name: &str| {
+        let start = format!("{name} = ");
+        let line = package.lines().find_map(|line| line.strip_prefix(&start));
+        line.expect("a field").trim_matches('"').to_owned()
+    };
+    packages
+        .map(|package| (field(package, "name"), field(package, "version")))
+        .collect()
+}
+
+#[test]
+fn the_users_crate_is_locked_to_the_versions_of_the_workspace() {
+    let workspace = locked("../../Cargo.lock");
+    let outside = locked("outside/Cargo.lock");
+    let strange: Vec<_> = outside.difference(&workspace).collect();
+    let own = ("refold-outside".to_owned(), "0.1.0".to_owned());
+    assert_eq!(
+        strange,
+        [&own],
+        "copy Cargo.lock to outside/ and run cargo update --workspace"
+    );
 }
 
 #[test]
