@@ -11,6 +11,7 @@
 //! settings of the broker and of the database are one table each, in [`settings`].
 
 pub mod board;
+pub mod build_tools;
 mod cache;
 mod error;
 mod http;

@@ -52,6 +52,9 @@ fn main() -> ExitCode {
 fn run(args: &[String]) -> Outcome {
     let (verb, rest) = args.split_first().ok_or(Failure::Usage(USAGE.into()))?;
     let workspace = Workspace::find()?;
+    if ["demo", "test", "check", "mutate", "experiment", "long"].contains(&verb.as_str()) {
+        refold_local::build_tools::ensure()?;
+    }
     match (verb.as_str(), rest) {
         ("demo", _) => demo::run(&workspace, rest),
         ("test", []) => test::run(&workspace),
