@@ -115,6 +115,7 @@ pub(crate) type Consumer = BaseConsumer<Events>;
 /// A librdkafka client. Dropping the last reference ends its threads.
 pub(crate) struct Client {
     consumer: Arc<Consumer>,
+    brokers: String,
     deadline: Duration,
 }
 
@@ -129,12 +130,18 @@ impl Client {
             })?;
         Ok(Self {
             consumer: Arc::new(consumer),
+            brokers: config.brokers().to_owned(),
             deadline: config.deadline(),
         })
     }
 
     pub(crate) fn consumer(&self) -> &Arc<Consumer> {
         &self.consumer
+    }
+
+    /// The bootstrap brokers, for messages.
+    pub(crate) fn brokers(&self) -> &str {
+        &self.brokers
     }
 
     /// How long one question may take.

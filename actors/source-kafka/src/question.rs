@@ -155,12 +155,13 @@ fn failed(client: &Client, topic: &str, error: &KafkaError) -> SourceError {
 /// meanwhile, which usually names the cause.
 fn unanswered(client: &Client, what: &str) -> SourceError {
     client.serve();
+    let at = client.brokers();
     match client.last_error() {
-        Some((code, line)) if failure::is_refusal(code) => {
-            SourceError::Fatal(format!("the kafka brokers refuse this client: {line}"))
-        }
-        Some((_, line)) => SourceError::Unreachable(format!("{what} ({line})")),
-        None => SourceError::Unreachable(what.to_owned()),
+        Some((code, line)) if failure::is_refusal(code) => SourceError::Fatal(format!(
+            "the kafka brokers at {at} refuse this client: {line}"
+        )),
+        Some((_, line)) => SourceError::Unreachable(format!("{what} at {at} ({line})")),
+        None => SourceError::Unreachable(format!("{what} at {at}")),
     }
 }
 

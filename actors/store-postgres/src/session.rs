@@ -14,6 +14,7 @@ use tokio_postgres::Row;
 use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::Statement;
 use tokio_postgres::ToStatement;
+use tokio_postgres::config::Host;
 use tokio_postgres::types::ToSql;
 
 use crate::error::store_error;
@@ -98,8 +99,8 @@ impl Session {
         let connecting = tokio::time::timeout(options.deadline, config.connect(NoTls));
         let (client, connection) = connecting
             .await
-            .map_err(|_| too_late("connect", options.deadline))?
-            .map_err(|e| store_error("connect", &e))?;
+            .map_err(|_| too_late(&connecting_to(&options.config), options.deadline))?
+            .map_err(|e| store_error(&connecting_to(&options.config), &e))?;
         let connection = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a store connection ended");
@@ -201,6 +202,17 @@ impl Session {
     pub(crate) async fn rollback(&self) -> Result<(), StoreError> {
         self.batch("roll back", "rollback").await
     }
+}
+
+/// The step of connecting, with the addresses that were tried.
+fn connecting_to(config: &Config) -> String {
+    let ports = config.get_ports();
+    let port = |at: usize| ports.get(at).or(ports.first()).copied().unwrap_or(5432);
+    let hosts = (0..).zip(config.get_hosts()).map(|(at, host)| match host {
+        Host::Tcp(name) => format!("{name}:{}", port(at)),
+        Host::Unix(path) => format!("{}:{}", path.display(), port(at)),
+    });
+    format!("connect to {}", hosts.collect::<Vec<_>>().join(","))
 }
 
 /// A stalled answer: what it was about and how long it was waited for.

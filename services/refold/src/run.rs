@@ -15,6 +15,9 @@ use crate::cli::Kind;
 use crate::cli::normalise;
 use crate::command;
 
+/// What is told unless somebody asks for more: what we do, not how our metrics end.
+const LOG_FILTER: &str = "info,opentelemetry_sdk=warn";
+
 /// The projections that a binary holds.
 pub(crate) type Projections = Vec<Arc<dyn AnyProjection>>;
 
@@ -23,7 +26,7 @@ pub(crate) type Projections = Vec<Arc<dyn AnyProjection>>;
 /// The binary's own name may be a command (a link named `projector` or
 /// `cutover`). Data goes to stdout, everything else to stderr.
 pub fn run(projections: Projections) -> ExitCode {
-    if let Err(error) = refold_telemetry::init_logging(LogFormat::Text, "info") {
+    if let Err(error) = refold_telemetry::init_logging(LogFormat::Text, LOG_FILTER) {
         eprintln!("refold: {error}");
     }
     let cli = match Cli::try_parse_from(arguments()) {

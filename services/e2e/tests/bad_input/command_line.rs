@@ -28,7 +28,7 @@ fn a_wrong_command_line_is_told_apart_before_any_server_is_asked() {
     let v3 = "-version=accounts_v3";
     let cases: &[(&[&str], &str)] = &[
         (&["-mode=live", v3, "--bogus=1"], "--bogus"),
-        (&["-mode=live", v3, "-bogus=1"], "unexpected argument"),
+        (&["-mode=live", v3, "-bogus=1"], "--bogus"),
         (&["-mode=sideways", v3], "sideways"),
         (&[v3], "--mode"),
         (&["-mode=live"], "--version"),
@@ -69,13 +69,13 @@ fn servers_that_are_not_there_are_named_and_the_exit_code_says_so() {
         .flag("brokers", NOBODY)
         .flag("postgres", world.dsn());
     let cases = [
-        (no_broker, "the log cannot be reached"),
-        (projector(&["-mode=replay", "-version=accounts_v4"]), ""),
+        (no_broker, NOBODY),
+        (projector(&["-mode=replay", "-version=accounts_v4"]), NOBODY),
         (
             Launch::new(["api", "-listen=127.0.0.1:0"]).flag("postgres", &nobody),
-            "",
+            NOBODY,
         ),
-        (Launch::new(["list"]).flag("postgres", &nobody), ""),
+        (Launch::new(["list"]).flag("postgres", &nobody), NOBODY),
         (
             Launch::new(["cutover", "-version=accounts_v4"]).flag("api", &api),
             NOBODY,
