@@ -150,6 +150,10 @@ impl Figures {
                 self.cutover.flip_ms,
                 Count(switch.unsigned_abs())
             ),
+            format!(
+                "  tail          {} events appended between the rebuild and the switch",
+                Count(self.appended())
+            ),
             format!("  certificate   {}", self.certificate()),
             format!(
                 "  machine       {}, revision {}",
@@ -181,6 +185,7 @@ impl Figures {
             "replay_seconds": self.rebuild.seconds,
             "catch_up_seconds": self.catch_up.as_secs_f64(),
             "kills": self.rebuild.kills,
+            "events_appended": self.appended(),
             "switch_offsets": self.cutover.offsets,
             "generation": self.cutover.generation,
             "certificate": self.certificate(),
@@ -188,6 +193,14 @@ impl Figures {
             "machine": machine::describe(),
             "revision": revision(),
         })
+    }
+
+    /// Events behind the history that were in at the switch.
+    fn appended(&self) -> u64 {
+        let switch: i64 = self.cutover.offsets.values().sum();
+        switch
+            .unsigned_abs()
+            .saturating_sub(self.args.stream.events.0)
     }
 
     /// An error when the run proves nothing.
@@ -216,6 +229,9 @@ impl Figures {
                 "{} keys differ in balance where the oracle expects {}",
                 self.live.intended, self.live.intended_expected
             ));
+        }
+        if self.args.tail_rate.0 > 0 && self.appended() == 0 {
+            return bad("the log did not move between the rebuild and the switch".to_owned());
         }
         if self.load.failed > 0 {
             let first = self.load.failures.first();

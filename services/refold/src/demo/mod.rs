@@ -64,6 +64,7 @@ async fn play(scene: &mut Scene) -> Result<Figures, Failure> {
     ));
     scene.start_load();
     scene.start_tail()?;
+    scene.wait_tail(STEP_BOUND).await?;
     scene.wait_reads(args.reads.0 / 8).await?;
 
     scene.step("rebuild accounts_v4 from offset 0 beside it");

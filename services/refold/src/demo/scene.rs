@@ -277,6 +277,19 @@ impl Scene {
         Ok(())
     }
 
+    /// Waits until the log moves: nothing is proven about a log that stands still.
+    pub(super) async fn wait_tail(&mut self, bound: Duration) -> Result<(), Failure> {
+        let deadline = Instant::now() + bound;
+        while self.args.tail_rate.0 > 0 && self.fresh.is_empty() {
+            self.check_roles()?;
+            past(deadline, || {
+                format!("nothing was appended in {} s", bound.as_secs())
+            })?;
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
     async fn registry(&mut self) -> Result<Arc<PgRegistry>, Failure> {
         if let Some(registry) = &self.registry {
             return Ok(registry.clone());

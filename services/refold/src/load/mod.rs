@@ -57,6 +57,12 @@ impl FreshIds {
         }
     }
 
+    /// Whether no id was noted yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        let ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.is_empty()
+    }
+
     fn pick(&self, number: u64) -> Option<i64> {
         let ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let at = number.checked_rem(ids.len() as u64)?;
