@@ -284,7 +284,7 @@ impl Process {
     /// # Panics
     /// When the projector has not ended, or counts something else.
     pub fn last_count(&self, count: &str) -> i64 {
-        let line = self.wait_for_line("projector ended version", START);
+        let line = self.wait_for_line("process ended version", START);
         let value = line.split(&format!(" {count}=")).nth(1);
         let value = value.and_then(|rest| rest.split_whitespace().next());
         let value = value.and_then(|text| text.parse().ok());

@@ -166,6 +166,6 @@ fn report(version: &str, board: &Board) {
         gaps = sum(|c| c.gaps),
         rows = sum(|c| c.rows),
         commits = sum(|c| c.commits),
-        "projector ended"
+        "process ended"
     );
 }
