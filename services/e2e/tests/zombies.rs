@@ -63,7 +63,7 @@ fn assert_fenced_off(world: &World, mut zombie: Process, partition: Option<i32>)
     world.watch().assert_none_moved_back();
     let Some(partition) = partition else { return };
     let said = zombie.stderr().all().split_off(before);
-    let of_partition = format!("Partition({partition})");
+    let of_partition = format!("partition=p{partition} ");
     let lost = said
         .iter()
         .filter(|line| line.contains(&of_partition))
