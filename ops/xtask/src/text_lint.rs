@@ -16,7 +16,7 @@ const MACHINE_ROOTS: &[(&str, &str)] = &[
 const REGISTRY_HOSTS: &[(&str, &str)] = &[
     ("index.", "crates.io"),
     ("static.", "crates.io"),
-    ("repo.maven.", "apache.org"),
+    ("repo.", "maven.apache.org"),
     ("repo1.", "maven.org"),
     ("registry.", "npmjs.org"),
     ("files.", "pythonhosted.org"),
