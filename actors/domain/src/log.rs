@@ -1,5 +1,7 @@
 //! The log as chunks of records: what a reader delivers and a fold consumes.
 
+use std::ops::Range;
+
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::position::Offset;
@@ -33,10 +35,24 @@ pub struct Watermarks {
 struct RecordSlot {
     offset: i64,
     ts_millis: i64,
-    start: u32,
+    key_start: u32,
     key_len: u32,
+    value_start: u32,
     /// `u32::MAX` marks a null value (a tombstone of the topic).
     value_len: u32,
+}
+
+/// Where a record that a reader unpacked in place stands in its chunk's buffer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordSpan {
+    /// Offset in the partition.
+    pub offset: Offset,
+    /// The record's timestamp, milliseconds since the Unix epoch.
+    pub ts_millis: i64,
+    /// Bytes `[start, end)` of the key; empty for none.
+    pub key: Range<usize>,
+    /// Bytes `[start, end)` of the value; `None` is a tombstone.
+    pub value: Option<Range<usize>>,
 }
 
 const NULL_VALUE: u32 = u32::MAX;
@@ -115,6 +131,8 @@ pub struct Chunk {
     end_of_log: bool,
     buf: Vec<u8>,
     slots: Vec<RecordSlot>,
+    /// Bytes of keys and values; `buf` may hold more.
+    bytes: usize,
 }
 
 impl Chunk {
@@ -128,6 +146,7 @@ impl Chunk {
             end_of_log: false,
             buf: Vec::new(),
             slots: Vec::new(),
+            bytes: 0,
         }
     }
 
@@ -139,6 +158,7 @@ impl Chunk {
         self.end_of_log = false;
         self.buf.clear();
         self.slots.clear();
+        self.bytes = 0;
     }
 
     /// Appends a record and moves the end to one past it.
@@ -165,11 +185,52 @@ impl Chunk {
         self.slots.push(RecordSlot {
             offset: offset.0,
             ts_millis,
-            start: start as u32,
+            key_start: start as u32,
             key_len: key.len() as u32,
+            value_start: (start + key.len()) as u32,
             value_len: value.map_or(NULL_VALUE, |v| v.len() as u32),
         });
+        self.bytes += key.len() + value_len;
         self.to = offset.next();
+        true
+    }
+
+    /// The buffer, for a reader that unpacks whole batches behind what is
+    /// there and then names the records in it with [`Chunk::push_span`]. What
+    /// was there must stay as it is.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.buf
+    }
+
+    /// What stands in the buffer, records and all.
+    pub fn unpacked(&self) -> &[u8] {
+        &self.buf
+    }
+
+    /// Appends a record that stands in the buffer and moves the end to one past it.
+    ///
+    /// Returns `false`, and changes nothing, when the record lies below the
+    /// chunk's end, outside the buffer, or above 4 GiB in it.
+    #[inline]
+    pub fn push_span(&mut self, span: &RecordSpan) -> bool {
+        let end = self.buf.len().min(NULL_VALUE as usize);
+        let fits = |range: &Range<usize>| range.start <= range.end && range.end <= end;
+        let value = span.value.as_ref();
+        if span.offset < self.to || !fits(&span.key) || !value.is_none_or(fits) {
+            return false;
+        }
+        let key_len = span.key.end - span.key.start;
+        let value_len = value.map_or(0, |v| v.end - v.start);
+        self.slots.push(RecordSlot {
+            offset: span.offset.0,
+            ts_millis: span.ts_millis,
+            key_start: span.key.start as u32,
+            key_len: key_len as u32,
+            value_start: value.map_or(0, |v| v.start as u32),
+            value_len: value.map_or(NULL_VALUE, |_| value_len as u32),
+        });
+        self.bytes += key_len + value_len;
+        self.to = span.offset.next();
         true
     }
 
@@ -210,17 +271,16 @@ impl Chunk {
 
     /// Bytes of keys and values.
     pub fn bytes(&self) -> usize {
-        self.buf.len()
+        self.bytes
     }
 
     /// The record at `index`, counted from 0.
     #[inline]
     pub fn get(&self, index: usize) -> Option<Record<'_>> {
         let slot = self.slots.get(index)?;
-        let key_end = slot.start as usize + slot.key_len as usize;
-        let key = &self.buf[slot.start as usize..key_end];
+        let key = &self.buf[slot.key_start as usize..][..slot.key_len as usize];
         let value = (slot.value_len != NULL_VALUE)
-            .then(|| &self.buf[key_end..key_end + slot.value_len as usize]);
+            .then(|| &self.buf[slot.value_start as usize..][..slot.value_len as usize]);
         Some(Record {
             offset: Offset(slot.offset),
             ts_millis: slot.ts_millis,
@@ -250,6 +310,40 @@ mod tests {
         assert_eq!(records[0].key, b"k");
         assert_eq!(records[0].value, Some(&b"value"[..]));
         assert_eq!(records[1].value, None);
+    }
+
+    #[test]
+    fn a_record_unpacked_in_place_is_one_like_any_other() {
+        let span = |offset, key, value| RecordSpan {
+            offset: Offset(offset),
+            ts_millis: 7,
+            key,
+            value,
+        };
+        let mut chunk = Chunk::new(Partition(0), Offset(10));
+        assert!(chunk.push(Offset(10), 7, b"k", Some(b"copied")));
+        let at = chunk.buffer().len();
+        chunk.buffer().extend_from_slice(b"..key.value");
+        assert!(chunk.push_span(&span(12, at + 2..at + 5, Some(at + 6..at + 11))));
+        assert!(chunk.push_span(&span(13, 0..0, None)));
+        for refused in [
+            span(13, 0..0, None),
+            span(14, 0..99, None),
+            span(14, 0..0, Some(5..99)),
+        ] {
+            assert!(!chunk.push_span(&refused), "{refused:?}");
+        }
+        assert_eq!((chunk.to(), chunk.len()), (Offset(14), 3));
+        assert_eq!(chunk.bytes(), 7 + 8);
+        let records: Vec<_> = chunk.records().map(|r| (r.key, r.value)).collect();
+        assert_eq!(
+            records,
+            [
+                (&b"k"[..], Some(&b"copied"[..])),
+                (b"key", Some(b"value")),
+                (b"", None)
+            ]
+        );
     }
 
     #[test]
