@@ -66,6 +66,22 @@ impl KeyRef<'_> {
         }
     }
 
+    /// The first eight bytes of the key in its order: where two keys of one type
+    /// differ here, this tells which is the smaller one.
+    #[inline]
+    pub fn sort_prefix(&self) -> u64 {
+        match self {
+            Self::Int(v) => v.cast_unsigned() ^ (1 << 63),
+            Self::Uuid(u) => u.0.first_chunk().map_or(0, |head| u64::from_be_bytes(*head)),
+            Self::Text(t) => {
+                let mut head = [0; 8];
+                let known = t.len().min(8);
+                head[..known].copy_from_slice(&t.as_bytes()[..known]);
+                u64::from_be_bytes(head)
+            }
+        }
+    }
+
     /// Appends the key's cell (length and Postgres binary form).
     pub fn write_cell(&self, out: &mut Vec<u8>) {
         match self {
@@ -173,5 +189,24 @@ impl Key for String {
     }
     fn heap_bytes(&self) -> usize {
         self.capacity()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sort_prefix_never_contradicts_the_order_of_the_keys() {
+        let texts = ["", "a", "a\u{1}", "ab", "abcdefgh", "abcdefghi", "b", "é"];
+        let ints = [i64::MIN, -256, -1, 0, 1, 255, 256, i64::MAX].map(KeyRef::Int);
+        let uuids = [[0; 16], [1; 16], [0xff; 16]].map(|b| KeyRef::Uuid(Uuid(b)));
+        for keys in [&ints[..], &uuids[..], &texts.map(KeyRef::Text)[..]] {
+            for pair in keys.windows(2) {
+                assert!(pair[0] < pair[1]);
+                assert!(pair[0].sort_prefix() <= pair[1].sort_prefix(), "{pair:?}");
+            }
+        }
+        assert!(ints.windows(2).all(|p| p[0].sort_prefix() < p[1].sort_prefix()));
     }
 }

@@ -6,11 +6,8 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use hashbrown::HashSet;
 use refold_projection::Key;
-use refold_projection::KeyRef;
-use refold_projection::KeyType;
 use refold_projection::Projection;
 use refold_projection::Row;
-use refold_projection::Uuid;
 use refold_projection::cell::CellError;
 use refold_projection::cell::CellReader;
 
@@ -18,6 +15,8 @@ use super::ApplyFold;
 use super::FoldOptions;
 use super::FoldReport;
 use super::slot::Slot;
+use super::slot::load_cells;
+use super::slot::read_key;
 use super::slot::step;
 use super::slot::walk;
 use crate::batch::EventGap;
@@ -66,25 +65,7 @@ impl<P: Projection> Apply<P> {
     }
 
     fn load_row(&mut self, cells: &[u8]) -> Result<(), CellError> {
-        let mut cells = CellReader::new(cells);
-        let key: P::Key = read_key(&mut cells)?;
-        let mut columns = cells.clone();
-        for _ in P::Row::COLUMNS {
-            cells.next_cell()?;
-        }
-        let version = read_i64(&mut cells)?;
-        let offset = read_i64(&mut cells)?;
-        let deleted = cells.next_cell()? == Some(&[1][..]);
-        let row = if deleted {
-            None
-        } else {
-            Some(P::Row::decode(&mut columns)?)
-        };
-        let slot = Slot {
-            row,
-            version: version as u64,
-            offset,
-        };
+        let (key, slot): (P::Key, _) = load_cells(cells)?;
         self.heap_bytes += slot.heap_bytes();
         let key_bytes = Key::heap_bytes(&key);
         if self.cache.insert(key, slot).is_none() {
@@ -92,30 +73,6 @@ impl<P: Projection> Apply<P> {
         }
         Ok(())
     }
-}
-
-fn read_i64(cells: &mut CellReader<'_>) -> Result<i64, CellError> {
-    match cells.next_cell()?.map(TryInto::try_into) {
-        Some(Ok(bytes)) => Ok(i64::from_be_bytes(bytes)),
-        _ => Err(cells.error("eight bytes belong here")),
-    }
-}
-
-fn read_key<K: Key>(cells: &mut CellReader<'_>) -> Result<K, CellError> {
-    let Some(bytes) = cells.next_cell()? else {
-        return Err(cells.error("the key is null"));
-    };
-    let key = match K::TYPE {
-        KeyType::Int8 => bytes
-            .try_into()
-            .ok()
-            .map(i64::from_be_bytes)
-            .map(KeyRef::Int),
-        KeyType::Uuid => bytes.try_into().ok().map(Uuid).map(KeyRef::Uuid),
-        KeyType::Text => std::str::from_utf8(bytes).ok().map(KeyRef::Text),
-    };
-    key.and_then(|key| K::from_key(key).ok())
-        .ok_or_else(|| cells.error(format!("{} bytes are not a {}", bytes.len(), K::TYPE.sql())))
 }
 
 impl<P: Projection> ApplyFold for Apply<P> {

@@ -1,131 +1,344 @@
 //! The bulk engine: one partition's whole history in one table.
+//!
+//! A chunk is folded in groups, each in three passes: decode the group and have
+//! its index words fetched; have its entries fetched; fold. The memory answers
+//! while the processor works on the neighbours.
 
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use hashbrown::HashMap;
+use refold_projection::Key;
 use refold_projection::Projection;
 use refold_projection::Row;
+use refold_proto::EnvelopeRef;
 
 use super::BulkFold;
 use super::FoldOptions;
 use super::FoldReport;
+use super::Halt;
 use super::TupleRun;
+use super::class::KeyClass;
 use super::slot::Slot;
+use super::slot::Step;
+use super::slot::load_cells;
 use super::slot::step;
-use super::slot::walk;
+use super::table::Entry;
+use super::table::SortedPlaces;
+use super::table::Table;
 use crate::batch::EventGap;
 use crate::decode;
 use crate::log::Chunk;
+use crate::log::Record;
 use crate::position::Offset;
 use crate::sums::SumLayout;
 use crate::sums::Sums;
 
+/// Events of a group: enough for the memory to answer before its turn comes,
+/// few enough that what was decoded is still in the first-level cache.
+const GROUP: usize = 24;
+
 pub(super) struct Bulk<P: Projection> {
     projection: Arc<P>,
     options: FoldOptions,
-    table: HashMap<P::Key, Slot<P::Row>, RandomState>,
+    table: Table<P::Key, P::Row>,
     heap_bytes: usize,
+    /// The keys that this fold takes.
+    class: KeyClass,
+    /// The keys that it gave up, for later folds.
+    given_up: Vec<KeyClass>,
+    /// Whether this is the first fold of the history: it meets every event that
+    /// cannot be decoded, whoever's it is, so that a later one meets none.
+    first: bool,
+    /// Rows and sums that earlier folds of this history handed out.
+    handed_out: (u64, Sums),
+}
+
+/// A decoded event on its way to its aggregate.
+struct Prepared<'a, K> {
+    offset: Offset,
+    hash: u64,
+    key: K,
+    /// Whether the key is of this fold's class.
+    own: bool,
+    envelope: EnvelopeRef<'a>,
+}
+
+/// Why a group ended where it did.
+enum GroupEnd {
+    Full,
+    ChunkEnd,
+    Limit,
+    Halt(Halt),
 }
 
 impl<P: Projection> Bulk<P> {
     pub(super) fn new(projection: Arc<P>, options: FoldOptions) -> Self {
+        let layout = SumLayout::new(P::Row::COLUMNS.iter().map(|c| c.name));
         Self {
             projection,
             options,
-            table: HashMap::default(),
+            table: Table::new(RandomState::default()),
             heap_bytes: 0,
+            class: KeyClass::ALL,
+            given_up: Vec::new(),
+            first: true,
+            handed_out: (0, Sums::zero(&layout)),
         }
+    }
+
+    fn prepare<'a>(&self, record: &Record<'a>) -> Result<Prepared<'a, P::Key>, String> {
+        let envelope = decode::envelope(self.options.wire, record)?;
+        let key: P::Key = decode::key(&envelope.id)?;
+        let hash = self.table.hash(&key);
+        Ok(Prepared {
+            offset: record.offset,
+            hash,
+            key,
+            own: self.class.has(hash),
+            envelope,
+        })
+    }
+
+    /// Decodes the records from `start` on, at most a group of them.
+    fn prepare_group<'a>(
+        &self,
+        chunk: &'a Chunk,
+        start: usize,
+        until: Offset,
+        group: &mut Vec<Prepared<'a, P::Key>>,
+    ) -> GroupEnd {
+        while group.len() < GROUP {
+            let Some(record) = chunk.get(start + group.len()) else {
+                return GroupEnd::ChunkEnd;
+            };
+            if record.offset >= until {
+                return GroupEnd::Limit;
+            }
+            match self.prepare(&record) {
+                Ok(prepared) => {
+                    if prepared.own {
+                        self.table.prefetch_index(prepared.hash);
+                    }
+                    group.push(prepared);
+                }
+                Err(reason) => {
+                    let offset = record.offset;
+                    return GroupEnd::Halt(Halt { offset, reason });
+                }
+            }
+        }
+        GroupEnd::Full
+    }
+
+    #[inline]
+    fn apply(
+        &mut self,
+        prepared: &Prepared<'_, P::Key>,
+        report: &mut FoldReport,
+    ) -> Result<(), String> {
+        let Prepared {
+            offset,
+            hash,
+            key,
+            own,
+            envelope,
+        } = prepared;
+        if !own {
+            return self.check_foreign(envelope);
+        }
+        let (Entry { slot, .. }, fresh) = self.table.find_or_insert(key, *hash);
+        let heap_before = slot.heap_bytes();
+        let (outcome, gap) = step(&*self.projection, slot, envelope, key, *offset)?;
+        self.heap_bytes = self.heap_bytes + slot.heap_bytes() - heap_before;
+        if fresh {
+            self.heap_bytes += key.heap_bytes();
+        }
+        if *offset < self.class.counted_below() {
+            return Ok(());
+        }
+        match outcome {
+            Step::Applied => report.applied += 1,
+            Step::Duplicate => report.duplicates += 1,
+            Step::Unhandled => report.unhandled += 1,
+        }
+        if let Some(expected) = gap
+            && self.options.complete_log
+        {
+            report.gaps.push(EventGap {
+                key: key.borrow().to_string(),
+                offset: *offset,
+                expected,
+                found: envelope.version,
+            });
+        }
+        Ok(())
+    }
+
+    /// An event of another fold's key: only whether it can be decoded at all
+    /// matters, because the history of all keys ends in front of one that cannot.
+    fn check_foreign(&self, envelope: &EnvelopeRef<'_>) -> Result<(), String> {
+        if !self.first || !P::HANDLES.contains(&&*envelope.kind) {
+            return Ok(());
+        }
+        let decoded = decode::event::<P>(envelope).map(drop);
+        decoded.map_err(|error| format!("event {} cannot be decoded: {error}", envelope.kind))
     }
 }
 
 impl<P: Projection> BulkFold for Bulk<P> {
     fn fold(&mut self, chunk: &Chunk, until: Offset) -> FoldReport {
-        let options = self.options;
-        walk(chunk, 0, usize::MAX, until, options, |record| {
-            let envelope = decode::envelope(options.wire, record)?;
-            let key: P::Key = decode::key(&envelope.id)?;
-            let entry = self.table.entry(key);
-            let key = entry.key().clone();
-            let slot = entry.or_insert(Slot::ABSENT);
-            let heap_before = slot.heap_bytes();
-            let fresh = slot.version == 0;
-            let (outcome, gap) = step(&*self.projection, slot, &envelope, &key, record.offset)?;
-            self.heap_bytes += slot.heap_bytes();
-            self.heap_bytes -= heap_before;
-            if fresh {
-                self.heap_bytes += refold_projection::Key::heap_bytes(&key);
+        let mut report = FoldReport::at(chunk.from());
+        let mut group = Vec::with_capacity(GROUP);
+        loop {
+            group.clear();
+            let end = self.prepare_group(chunk, report.index, until, &mut group);
+            for prepared in group.iter().filter(|prepared| prepared.own) {
+                self.table.prefetch_entry(prepared.hash);
             }
-            let gap = gap.map(|expected| EventGap {
-                key: refold_projection::Key::borrow(&key).to_string(),
-                offset: record.offset,
-                expected,
-                found: envelope.version,
-            });
-            Ok((outcome, gap))
-        })
+            for prepared in &group {
+                if let Err(reason) = self.apply(prepared, &mut report) {
+                    let offset = prepared.offset;
+                    report.halt = Some(Halt { offset, reason });
+                    return report.close(chunk);
+                }
+                report.index += 1;
+                report.next = prepared.offset.next();
+            }
+            match end {
+                GroupEnd::Full => continue,
+                GroupEnd::ChunkEnd => {}
+                // Nothing lies between the last record and the next one, so the mark
+                // may stand on the limit even when no record ends there.
+                GroupEnd::Limit => report.next = report.next.max(until),
+                GroupEnd::Halt(halt) => report.halt = Some(halt),
+            }
+            return report.close(chunk);
+        }
     }
 
     fn memory_bytes(&self) -> usize {
-        let entry = size_of::<(P::Key, Slot<P::Row>)>();
-        // One control byte a slot, and the sorted run that is made of the table at the end.
-        // An eighth of the slots always stays free, hence 8/7.
-        let slots = self.table.capacity() * 8 / 7;
-        slots * (entry + 1) + self.table.len() * entry + self.heap_bytes
+        let order = SortedPlaces::bytes_for(self.table.len());
+        let table = self.table.bytes().saturating_add(order);
+        table.saturating_add(self.heap_bytes)
     }
 
     fn keys(&self) -> usize {
         self.table.len()
     }
 
+    fn give_up_half(&mut self, next: Offset) -> bool {
+        let Some((kept, given_up)) = self.class.halves(next) else {
+            return false;
+        };
+        self.class = kept;
+        self.given_up.push(given_up);
+        let mut freed = 0;
+        self.table.retain(
+            |hash| kept.has(hash),
+            |entry| freed += entry.slot.heap_bytes() + entry.key.heap_bytes(),
+        );
+        self.heap_bytes -= freed;
+        true
+    }
+
+    fn is_whole(&self) -> bool {
+        self.first && self.given_up.is_empty()
+    }
+
+    fn load(&mut self, rows: &[Vec<u8>]) -> Result<(), String> {
+        for cells in rows {
+            let (key, loaded): (P::Key, _) = load_cells(cells)
+                .map_err(|e| format!("a stored row is not what was declared: {e}"))?;
+            let hash = self.table.hash(&key);
+            if !self.class.has(hash) {
+                continue;
+            }
+            let (entry, fresh) = self.table.find_or_insert(&key, hash);
+            self.heap_bytes += loaded.heap_bytes();
+            self.heap_bytes -= entry.slot.heap_bytes();
+            entry.slot = loaded;
+            if fresh {
+                self.heap_bytes += key.heap_bytes();
+            }
+        }
+        Ok(())
+    }
+
+    fn next_snapshot_tuples(&self, bytes: usize, run: &mut super::SnapshotRun) -> Option<Vec<u8>> {
+        let mut out = Vec::with_capacity(bytes + 1024);
+        for entry in self.table.entries_from(run.rows as usize) {
+            write_tuple(entry, &run.layout, &mut run.sums, &mut out);
+            run.rows += 1;
+            if out.len() >= bytes {
+                break;
+            }
+        }
+        (!out.is_empty()).then_some(out)
+    }
+
     fn into_tuples(self: Box<Self>) -> Box<dyn TupleRun> {
-        let mut rows: Vec<_> = self.table.into_iter().collect();
-        rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         let layout = SumLayout::new(P::Row::COLUMNS.iter().map(|c| c.name));
         Box::new(SortedRun::<P> {
-            sums: Sums::zero(&layout),
+            places: self.table.sorted(),
             layout,
-            rows: rows.into_iter(),
-            encoded: 0,
+            fold: *self,
         })
     }
 }
 
+/// Appends a row as a tuple and adds it to the sums.
+fn write_tuple<K: Key, R: Row>(
+    entry: &Entry<K, R>,
+    layout: &SumLayout,
+    sums: &mut Sums,
+    out: &mut Vec<u8>,
+) {
+    let Entry { key, slot } = entry;
+    out.extend_from_slice(&Slot::<R>::FIELDS.to_be_bytes());
+    let start = out.len();
+    let columns = slot.write_cells(key, out);
+    if slot.row.is_some() {
+        let key_cell = &out[start..columns.start];
+        sums.add_row(layout, key_cell, &out[columns], slot.version);
+    }
+}
+
 struct SortedRun<P: Projection> {
-    rows: std::vec::IntoIter<(P::Key, Slot<P::Row>)>,
+    places: SortedPlaces,
     layout: SumLayout,
-    sums: Sums,
-    encoded: u64,
+    fold: Bulk<P>,
 }
 
 impl<P: Projection> TupleRun for SortedRun<P> {
     fn next_tuples(&mut self, bytes: usize) -> Option<Vec<u8>> {
-        if self.rows.len() == 0 {
-            return None;
-        }
         let mut out = Vec::with_capacity(bytes + 1024);
+        let (rows, sums) = &mut self.fold.handed_out;
         while out.len() < bytes
-            && let Some((key, slot)) = self.rows.next()
+            && let Some(entry) = self.places.next_of(&self.fold.table)
         {
-            out.extend_from_slice(&Slot::<P::Row>::FIELDS.to_be_bytes());
-            let start = out.len();
-            let columns = slot.write_cells(&key, &mut out);
-            if slot.row.is_some() {
-                let key_cell = &out[start..columns.start];
-                let cells = &out[columns];
-                self.sums
-                    .add_row(&self.layout, key_cell, cells, slot.version);
-            }
-            self.encoded += 1;
+            write_tuple(entry, &self.layout, sums, &mut out);
+            *rows += 1;
         }
-        Some(out)
+        (!out.is_empty()).then_some(out)
     }
 
     fn rows(&self) -> u64 {
-        self.encoded
+        self.fold.handed_out.0
     }
 
     fn sums(&self) -> &Sums {
-        &self.sums
+        &self.fold.handed_out.1
+    }
+
+    fn rest(self: Box<Self>) -> Option<Box<dyn BulkFold>> {
+        let mut fold = self.fold;
+        let class = fold.given_up.pop()?;
+        let hasher = fold.table.hasher().clone();
+        // The old table goes before the new one comes.
+        fold.table = Table::new(hasher);
+        fold.heap_bytes = 0;
+        fold.class = class;
+        fold.first = false;
+        Some(Box::new(fold))
     }
 }

@@ -7,7 +7,12 @@
 
 mod apply;
 mod bulk;
+mod class;
+mod memory;
 mod slot;
+mod table;
+#[cfg(test)]
+mod table_tests;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +26,7 @@ use crate::log::RecordFingerprint;
 use crate::position::Offset;
 use crate::rows::EncodedRows;
 use crate::spec::ProjectionSpec;
+use crate::sums::SumLayout;
 use crate::sums::Sums;
 
 /// How a topic's records are to be folded.
@@ -64,6 +70,29 @@ pub struct FoldReport {
     pub halt: Option<Halt>,
 }
 
+impl FoldReport {
+    /// Nothing folded yet; the mark stands at `next`.
+    fn at(next: Offset) -> Self {
+        Self {
+            index: 0,
+            next,
+            last_record: None,
+            applied: 0,
+            duplicates: 0,
+            unhandled: 0,
+            gaps: Vec::new(),
+            halt: None,
+        }
+    }
+
+    /// Takes the print of the last record of `chunk` that was folded.
+    fn close(mut self, chunk: &Chunk) -> Self {
+        let last = self.index.checked_sub(1).and_then(|at| chunk.get(at));
+        self.last_record = last.map(|record| record.fingerprint());
+        self
+    }
+}
+
 /// The rows of a finished bulk fold, in key order.
 pub trait TupleRun: Send {
     /// Encodes the next rows, about `bytes` of them, as `COPY` tuples; `None` after the last.
@@ -74,6 +103,33 @@ pub trait TupleRun: Send {
 
     /// The sums of the rows encoded so far.
     fn sums(&self) -> &Sums;
+
+    /// An empty fold for keys that were given up, which has to see the same
+    /// history from its start to the same end; `None` when all keys are out. Its
+    /// rows and sums go on counting where these end.
+    fn rest(self: Box<Self>) -> Option<Box<dyn BulkFold>>;
+}
+
+/// How far a snapshot of a fold that goes on was handed out.
+#[derive(Debug, Clone)]
+pub struct SnapshotRun {
+    /// Rows encoded so far, tombstones included.
+    pub rows: u64,
+    /// The sums of the rows encoded so far.
+    pub sums: Sums,
+    layout: SumLayout,
+}
+
+impl SnapshotRun {
+    /// Nothing handed out yet.
+    pub fn new(spec: &ProjectionSpec) -> Self {
+        let layout = spec.sum_layout();
+        Self {
+            rows: 0,
+            sums: Sums::zero(&layout),
+            layout,
+        }
+    }
 }
 
 /// Folds one partition's history in memory.
@@ -81,11 +137,31 @@ pub trait BulkFold: Send {
     /// Folds the chunk's records below `until`.
     fn fold(&mut self, chunk: &Chunk, until: Offset) -> FoldReport;
 
-    /// Bytes that the table holds, from its capacity and the rows' heap.
+    /// Bytes that the fold holds and will hold while its rows are handed out:
+    /// the table as allocated, the order of its keys, and what keys and rows own.
     fn memory_bytes(&self) -> usize;
 
     /// Aggregates in the table.
     fn keys(&self) -> usize;
+
+    /// Drops half of the keys and gives their memory back; a later fold takes
+    /// them, see [`TupleRun::rest`]. Everything below `next` was folded. `false`,
+    /// and nothing changes, when there is no half to give.
+    fn give_up_half(&mut self, next: Offset) -> bool;
+
+    /// Whether the table holds every key of the history so far.
+    fn is_whole(&self) -> bool;
+
+    /// Puts rows of an earlier fold of the same history into the table: `COPY`
+    /// tuples' cells, without the field count.
+    ///
+    /// # Errors
+    /// One sentence when a row is not what the projection declares.
+    fn load(&mut self, rows: &[Vec<u8>]) -> Result<(), String>;
+
+    /// Encodes the next rows, about `bytes` of them, in no order, and leaves the
+    /// fold as it is; `None` after the last. Fold nothing between two calls of one run.
+    fn next_snapshot_tuples(&self, bytes: usize, run: &mut SnapshotRun) -> Option<Vec<u8>>;
 
     /// Sorts the rows and hands them out.
     fn into_tuples(self: Box<Self>) -> Box<dyn TupleRun>;

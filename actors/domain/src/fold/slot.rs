@@ -5,8 +5,13 @@ use std::ops::Range;
 use refold_projection::Change;
 use refold_projection::Envelope;
 use refold_projection::Key;
+use refold_projection::KeyRef;
+use refold_projection::KeyType;
 use refold_projection::Projection;
 use refold_projection::Row;
+use refold_projection::Uuid;
+use refold_projection::cell::CellError;
+use refold_projection::cell::CellReader;
 use refold_projection::cell::write_bytes;
 use refold_projection::cell::write_null;
 use refold_projection::guard::Admission;
@@ -155,15 +160,10 @@ pub(super) fn walk(
     mut apply: impl FnMut(&Record<'_>) -> Result<(Step, Option<EventGap>), String>,
 ) -> FoldReport {
     let before = start.checked_sub(1).and_then(|i| chunk.get(i));
+    let next = before.map_or(chunk.from(), |record| record.offset.next());
     let mut report = FoldReport {
         index: start,
-        next: before.map_or(chunk.from(), |record| record.offset.next()),
-        last_record: None,
-        applied: 0,
-        duplicates: 0,
-        unhandled: 0,
-        gaps: Vec::new(),
-        halt: None,
+        ..FoldReport::at(next)
     };
     let end = start.saturating_add(events).min(chunk.len());
     let mut last = None;
@@ -200,4 +200,57 @@ pub(super) fn walk(
     }
     report.last_record = last.map(|record| record.fingerprint());
     report
+}
+
+/// Reads a stored row: key, columns, agg_version, off, deleted.
+///
+/// # Errors
+/// [`CellError`] when the cells are not of this key and row type.
+pub(super) fn load_cells<K: Key, R: Row>(cells: &[u8]) -> Result<(K, Slot<R>), CellError> {
+    let mut cells = CellReader::new(cells);
+    let key = read_key(&mut cells)?;
+    let mut columns = cells.clone();
+    for _ in R::COLUMNS {
+        cells.next_cell()?;
+    }
+    let version = read_i64(&mut cells)?;
+    let offset = read_i64(&mut cells)?;
+    let deleted = cells.next_cell()? == Some(&[1][..]);
+    let row = match deleted {
+        true => None,
+        false => Some(R::decode(&mut columns)?),
+    };
+    let version = version.cast_unsigned();
+    Ok((
+        key,
+        Slot {
+            row,
+            version,
+            offset,
+        },
+    ))
+}
+
+fn read_i64(cells: &mut CellReader<'_>) -> Result<i64, CellError> {
+    match cells.next_cell()?.map(TryInto::try_into) {
+        Some(Ok(bytes)) => Ok(i64::from_be_bytes(bytes)),
+        _ => Err(cells.error("eight bytes belong here")),
+    }
+}
+
+pub(super) fn read_key<K: Key>(cells: &mut CellReader<'_>) -> Result<K, CellError> {
+    let Some(bytes) = cells.next_cell()? else {
+        return Err(cells.error("the key is null"));
+    };
+    let key = match K::TYPE {
+        KeyType::Int8 => bytes
+            .try_into()
+            .ok()
+            .map(i64::from_be_bytes)
+            .map(KeyRef::Int),
+        KeyType::Uuid => bytes.try_into().ok().map(Uuid).map(KeyRef::Uuid),
+        KeyType::Text => std::str::from_utf8(bytes).ok().map(KeyRef::Text),
+    };
+    key.and_then(|key| K::from_key(key).ok())
+        .ok_or_else(|| cells.error(format!("{} bytes are not a {}", bytes.len(), K::TYPE.sql())))
 }
