@@ -12,6 +12,8 @@ mod memory;
 mod slot;
 mod table;
 #[cfg(test)]
+mod bulk_tests;
+#[cfg(test)]
 mod table_tests;
 #[cfg(test)]
 mod tests;

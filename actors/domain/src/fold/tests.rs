@@ -24,18 +24,18 @@ use super::*;
 use crate::decode::WireFormat;
 use crate::position::Partition;
 
-const OPTIONS: FoldOptions = FoldOptions {
+pub(super) const OPTIONS: FoldOptions = FoldOptions {
     wire: WireFormat::Proto,
     complete_log: true,
 };
-const END: Offset = Offset(i64::MAX);
+pub(super) const END: Offset = Offset(i64::MAX);
 
 /// Sums what is added, remembers the last word; a drop deletes the row. Not
 /// idempotent on purpose: a doubled or lost event always shows.
-struct Ledger;
+pub(super) struct Ledger;
 
 #[derive(Debug, Clone, PartialEq)]
-struct Entry {
+pub(super) struct Entry {
     sum: i64,
     word: String,
 }
@@ -111,9 +111,9 @@ impl Projection for Ledger {
 }
 
 /// `(aggregate, what)`: 0 drops, 1 is not handled, others add.
-type Script = Vec<(i64, u8)>;
+pub(super) type Script = Vec<(i64, u8)>;
 
-fn chunk_of(script: &[(i64, u8)], holes: i64) -> Chunk {
+pub(super) fn chunk_of(script: &[(i64, u8)], holes: i64) -> Chunk {
     let mut versions = BTreeMap::new();
     let mut chunk = Chunk::new(Partition(0), Offset(0));
     for (i, (id, what)) in script.iter().enumerate() {
@@ -142,10 +142,10 @@ fn chunk_of(script: &[(i64, u8)], holes: i64) -> Chunk {
 
 /// The table, as cells by key cell, its mark and its sums.
 #[derive(Debug, Clone, PartialEq)]
-struct Table {
-    rows: BTreeMap<Vec<u8>, Vec<u8>>,
-    next: Offset,
-    sums: Sums,
+pub(super) struct Table {
+    pub(super) rows: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(super) next: Offset,
+    pub(super) sums: Sums,
 }
 
 impl Table {
@@ -182,31 +182,53 @@ impl Table {
     }
 }
 
-fn bulk(chunk: &Chunk) -> Table {
-    let mut engine = erase(Ledger).bulk_fold(OPTIONS);
-    let report = engine.fold(chunk, END);
-    assert_eq!(report.halt, None);
-    let mut run = engine.into_tuples();
-    let mut table = Table::empty();
-    let mut copied = 0;
-    while let Some(mut bytes) = run.next_tuples(64) {
-        while !bytes.is_empty() {
-            let fields = i16::from_be_bytes([bytes[0], bytes[1]]);
-            let mut reader = CellReader::new(&bytes[2..]);
-            (0..fields).for_each(|_| assert!(reader.next_raw().is_ok()));
-            let used = bytes.len() - reader.rest().len();
-            table.put(&bytes[2..used]);
-            bytes.drain(..used);
-            copied += 1;
-        }
+/// The cells of whole tuples.
+pub(super) fn split_tuples(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut rows = Vec::new();
+    while !bytes.is_empty() {
+        let fields = i16::from_be_bytes([bytes[0], bytes[1]]);
+        let mut reader = CellReader::new(&bytes[2..]);
+        (0..fields).for_each(|_| assert!(reader.next_raw().is_ok()));
+        let used = bytes.len() - reader.rest().len();
+        rows.push(bytes[2..used].to_vec());
+        bytes = &bytes[used..];
     }
-    assert_eq!(run.rows(), copied);
-    table.next = report.next;
-    table.sums = run.sums().clone();
-    table
+    rows
 }
 
-fn scripts() -> impl Strategy<Value = Script> {
+/// What all rows of a fold, and of the folds for the keys that it gave up, make
+/// of the chunk; and how many events they counted.
+pub(super) fn drain(mut engine: Box<dyn BulkFold>, chunk: &Chunk, mut report: FoldReport) -> (Table, u64) {
+    let mut table = Table::empty();
+    table.next = report.next;
+    let (mut copied, mut counted) = (0, 0);
+    loop {
+        assert_eq!((&report.halt, report.next), (&None, table.next));
+        counted += report.applied + report.unhandled;
+        let mut run = engine.into_tuples();
+        while let Some(bytes) = run.next_tuples(64) {
+            for cells in split_tuples(&bytes) {
+                table.put(&cells);
+                copied += 1;
+            }
+        }
+        assert_eq!((run.rows(), table.rows.len() as u64), (copied, copied));
+        table.sums = run.sums().clone();
+        let Some(rest) = run.rest() else {
+            return (table, counted);
+        };
+        engine = rest;
+        report = engine.fold(chunk, END);
+    }
+}
+
+pub(super) fn bulk(chunk: &Chunk) -> Table {
+    let mut engine = erase(Ledger).bulk_fold(OPTIONS);
+    let report = engine.fold(chunk, END);
+    drain(engine, chunk, report).0
+}
+
+pub(super) fn scripts() -> impl Strategy<Value = Script> {
     prop::collection::vec((0..4i64, 0..6u8), 1..24)
 }
 
