@@ -74,43 +74,39 @@ impl Sums {
     /// Adds a row: `key` is the key's cell, `cells` the row's cells in column
     /// order, each with its length prefix.
     pub fn add_row(&mut self, layout: &SumLayout, key: &[u8], cells: &[u8], applied_seq: u64) {
-        self.change_row(layout, key, cells, applied_seq, u128::wrapping_add);
-        let count = &mut self.counts[bucket_of(key)];
-        *count = count.wrapping_add(1);
+        let bucket = self.change_row(layout, (key, cells, applied_seq), u128::wrapping_add);
+        self.counts[bucket] = self.counts[bucket].wrapping_add(1);
     }
 
     /// Takes a row away that was added before.
     pub fn remove_row(&mut self, layout: &SumLayout, key: &[u8], cells: &[u8], applied_seq: u64) {
-        self.change_row(layout, key, cells, applied_seq, u128::wrapping_sub);
-        let count = &mut self.counts[bucket_of(key)];
-        *count = count.wrapping_sub(1);
+        let bucket = self.change_row(layout, (key, cells, applied_seq), u128::wrapping_sub);
+        self.counts[bucket] = self.counts[bucket].wrapping_sub(1);
     }
 
+    /// Combines every column's sum with the hash of its cell; returns the bucket.
+    #[inline]
     fn change_row(
         &mut self,
         layout: &SumLayout,
-        key: &[u8],
-        cells: &[u8],
-        applied_seq: u64,
-        combine: fn(u128, u128) -> u128,
-    ) {
+        (key, cells, applied_seq): (&[u8], &[u8], u64),
+        combine: impl Fn(u128, u128) -> u128,
+    ) -> usize {
         let bucket = bucket_of(key);
         let mut reader = CellReader::new(cells);
-        let mut scratch = Vec::with_capacity(key.len() + 64);
+        let mut cell = KeyedCell::new(key);
         for (column, seed) in layout.seeds.iter().enumerate() {
-            scratch.clear();
-            scratch.extend_from_slice(key);
-            if column + 1 == layout.seeds.len() {
-                scratch.extend_from_slice(&applied_seq.to_be_bytes());
+            let hash = if column + 1 == layout.seeds.len() {
+                cell.hash(&applied_seq.to_be_bytes(), *seed)
             } else {
                 // The encoder wrote one cell per column; a short row would be a
                 // bug of the row type and shows as a difference in every later column.
-                scratch.extend_from_slice(reader.next_raw().unwrap_or(&[]));
-            }
-            let hash = xxh3_128_with_seed(&scratch, *seed);
+                cell.hash(reader.next_raw().unwrap_or(&[]), *seed)
+            };
             let sum = &mut self.cells[column * BUCKETS + bucket];
             *sum = combine(*sum, hash);
         }
+        bucket
     }
 
     /// Rows that are not deleted.
@@ -173,6 +169,37 @@ impl Sums {
             *to = u128::from_be_bytes(*from);
         }
         Ok(sums)
+    }
+}
+
+/// Room for a key and a cell of usual length.
+const USUAL: usize = 128;
+
+/// Hashes cells behind one key. Every row of a table passes through here once a
+/// column, so usual ones need no memory but the stack's.
+struct KeyedCell<'k> {
+    key: &'k [u8],
+    buffer: [u8; USUAL],
+}
+
+impl<'k> KeyedCell<'k> {
+    fn new(key: &'k [u8]) -> Self {
+        let mut buffer = [0; USUAL];
+        if key.len() <= USUAL {
+            buffer[..key.len()].copy_from_slice(key);
+        }
+        Self { key, buffer }
+    }
+
+    /// The hash of the key followed by `cell`.
+    #[inline]
+    fn hash(&mut self, cell: &[u8], seed: u64) -> u128 {
+        let (start, end) = (self.key.len(), self.key.len() + cell.len());
+        if end <= USUAL {
+            self.buffer[start..end].copy_from_slice(cell);
+            return xxh3_128_with_seed(&self.buffer[..end], seed);
+        }
+        xxh3_128_with_seed(&[self.key, cell].concat(), seed)
     }
 }
 
@@ -239,6 +266,16 @@ mod tests {
             left.column(&narrow, APPLIED_SEQ),
             right.column(&wide, APPLIED_SEQ)
         );
+    }
+
+    #[test]
+    fn a_cell_of_any_length_counts_as_the_key_and_the_cell_behind_each_other() {
+        for (key_len, cell_len) in [(12, 0), (12, 116), (12, 117), (127, 1), (128, 0), (300, 12)] {
+            let (key, cell) = (vec![7; key_len], vec![9; cell_len]);
+            let whole = [&key[..], &cell[..]].concat();
+            let found = KeyedCell::new(&key).hash(&cell, 5);
+            assert_eq!(found, xxh3_128_with_seed(&whole, 5), "{key_len} {cell_len}");
+        }
     }
 
     #[test]

@@ -81,14 +81,19 @@ pub struct Lease {
     pub partition: Partition,
     /// This owner's epoch; every older one is fenced off.
     pub epoch: i64,
+    /// Where the history began when the partition was first taken over, inclusive.
+    pub start: Offset,
     /// The durable mark, exclusive.
     pub next: Offset,
     /// The record that was applied last.
     pub last_record: Option<RecordFingerprint>,
-    /// The sums of the rows in the leaf.
+    /// The sums of the rows in the leaf, or in the checkpoint.
     pub sums: Sums,
     /// Whether the leaf table exists. While it does not, only a bulk load may write.
     pub has_leaf: bool,
+    /// Whether the rows of the history `[start, next)` are in a checkpoint: a
+    /// bulk load goes on from there.
+    pub has_checkpoint: bool,
     /// Whether the whole history was in at some commit.
     pub reached_log_end: bool,
     /// The switch offset of a barrier that waits for this partition.
@@ -102,6 +107,16 @@ pub struct Committed {
     pub next: Offset,
     /// The switch offset of a barrier that waits above the mark.
     pub switch: Option<Offset>,
+}
+
+/// What a bulk load writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BulkTarget {
+    /// The leaf, with its key: the history is in, batches go on from here.
+    Leaf,
+    /// The rows so far, without a key and invisible to readers, so that a fold
+    /// that is ended goes on from here. Replaces the checkpoint before.
+    Checkpoint,
 }
 
 /// A store that partitions can be written to.
@@ -149,19 +164,29 @@ pub trait PartitionWriter: Send {
     /// Any [`StoreError`].
     async fn commit(&mut self, batch: &WriteBatch) -> Result<Committed, StoreError>;
 
-    /// Begins a bulk load: the transaction takes the fence for `[lease.next, to)` and creates the leaf.
+    /// Fetches the next rows of the checkpoint, in no order: the cells of a `COPY`
+    /// tuple per row. `None` after the last; the next call begins again.
+    ///
+    /// # Errors
+    /// [`StoreError`], never [`StoreError::Fenced`]; [`StoreError::Refused`] when
+    /// there is no checkpoint or a load is in progress.
+    async fn checkpoint_rows(&mut self) -> Result<Option<Vec<Vec<u8>>>, StoreError>;
+
+    /// Begins a bulk load: the transaction takes the fence for `[lease.next, to)`
+    /// and creates the table. A load of the leaf ends the checkpoint.
     ///
     /// # Errors
     /// Any [`StoreError`].
-    async fn begin_bulk(&mut self, to: Offset) -> Result<(), StoreError>;
+    async fn begin_bulk(&mut self, to: Offset, target: BulkTarget) -> Result<(), StoreError>;
 
-    /// Sends whole `COPY` tuples, sorted by key over the whole load.
+    /// Sends whole `COPY` tuples. Rows of a leaf that come sorted by key are
+    /// written and indexed faster.
     ///
     /// # Errors
     /// Any [`StoreError`]; the load is then rolled back.
     async fn copy(&mut self, tuples: Bytes) -> Result<(), StoreError>;
 
-    /// Ends the copy and builds the primary key and the statistics.
+    /// Ends the copy and, of a leaf, builds the primary key and the statistics.
     ///
     /// # Errors
     /// Any [`StoreError`]; the load is then rolled back.

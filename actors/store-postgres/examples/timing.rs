@@ -16,6 +16,7 @@ use refold_domain::rows::EncodedRows;
 use refold_domain::spec::ProjectionSpec;
 use refold_domain::sums::Sums;
 use refold_domain::version::VersionId;
+use refold_ports::sink::BulkTarget;
 use refold_ports::sink::PartitionWriter;
 use refold_ports::sink::Sink;
 use refold_projection::CellValue;
@@ -123,7 +124,7 @@ async fn bulk(options: &SessionOptions, rows: i64) -> Outcome<i64> {
         println!("bulk {name}: {:.3} s", lap.elapsed().as_secs_f64());
         lap = Instant::now();
     };
-    writer.begin_bulk(Offset(rows)).await?;
+    writer.begin_bulk(Offset(rows), BulkTarget::Leaf).await?;
     stage("begin");
     for at in (0..tuples.len()).step_by(1 << 20) {
         writer

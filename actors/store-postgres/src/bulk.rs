@@ -13,6 +13,7 @@ use futures::SinkExt;
 use futures::future;
 use refold_domain::batch::BulkSeal;
 use refold_domain::position::Offset;
+use refold_ports::sink::BulkTarget;
 use refold_ports::sink::Committed;
 use refold_ports::sink::StoreError;
 use tokio_postgres::CopyInSink;
@@ -28,6 +29,7 @@ use crate::writer::PostgresWriter;
 const FENCE_BEGIN: &str = include_str!("sql/fence_begin.sql");
 #[cfg(not(feature = "mutation-no-fence"))]
 const FENCE_SEAL: &str = include_str!("sql/fence_seal.sql");
+const FENCE_CHECKPOINT: &str = include_str!("sql/fence_checkpoint.sql");
 #[cfg(feature = "mutation-no-fence")]
 const FENCE_SEAL: &str = include_str!("sql/mutation_no_fence.sql");
 
@@ -43,6 +45,7 @@ const FRAME_BYTES: usize = 256 * 1024;
 /// A load in progress.
 pub(crate) struct Load {
     to: Offset,
+    target: BulkTarget,
     /// The open copy; `None` once it ended.
     copy: Option<Pin<Box<CopyInSink<Bytes>>>>,
     /// Rows in the table once the copy ended.
@@ -53,6 +56,7 @@ impl fmt::Debug for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Load")
             .field("to", &self.to)
+            .field("target", &self.target)
             .field("copying", &self.copy.is_some())
             .field("rows", &self.rows)
             .finish()
@@ -61,21 +65,32 @@ impl fmt::Debug for Load {
 
 impl PostgresWriter {
     /// Takes the fence for `[lease.next, to)` and creates the table.
-    pub(crate) async fn begin_load(&mut self, to: Offset) -> Result<(), StoreError> {
+    pub(crate) async fn begin_load(
+        &mut self,
+        to: Offset,
+        target: BulkTarget,
+    ) -> Result<(), StoreError> {
         self.require_leaf(false)?;
+        // Rows of the checkpoint that nobody came back for are still on the way.
+        self.drain_checkpoint().await?;
         let session = self.session()?;
         session.batch("begin a load", "begin").await?;
         self.take_load_fence(session, to).await?;
-        session
-            .batch("create the table", &self.leaf.create())
-            .await?;
-        let copy = self.leaf.copy();
+        let (create, copy) = match target {
+            BulkTarget::Leaf => (self.leaf.create(), self.leaf.copy()),
+            BulkTarget::Checkpoint => (
+                self.leaf.create_checkpoint(),
+                self.leaf.copy_checkpoint(),
+            ),
+        };
+        session.batch("create the table", &create).await?;
         let copy = session.client().copy_in(&copy);
         let mut copy = Box::pin(session.within("begin the copy", copy).await?);
         let header = Bytes::from_static(&COPY_HEADER);
         session.within("begin the copy", copy.feed(header)).await?;
         self.load = Some(Load {
             to,
+            target,
             copy: Some(copy),
             rows: 0,
         });
@@ -123,7 +138,8 @@ impl PostgresWriter {
     pub(crate) async fn index_load(&mut self, rows: u64) -> Result<(), StoreError> {
         self.session()?;
         let deadline = self.options.index_deadline;
-        let copy = self.load()?.copy.take().ok_or_else(copy_ended)?;
+        let load = self.load()?;
+        let (target, copy) = (load.target, load.copy.take().ok_or_else(copy_ended)?);
         let session = self.session()?;
         let ended = session
             .within_time("end the copy", self.options.copy_deadline, end_copy(copy))
@@ -135,10 +151,15 @@ impl PostgresWriter {
         }
         // The table was created by this transaction and nobody can see it: its
         // statements cannot wait for a lock, only for the disk.
-        for (what, sql) in [
-            ("build the primary key", self.leaf.primary_key()),
-            ("collect statistics", self.leaf.analyze()),
-        ] {
+        let steps = match target {
+            BulkTarget::Leaf => vec![
+                ("build the primary key", self.leaf.primary_key()),
+                ("collect statistics", self.leaf.analyze()),
+            ],
+            // Nobody looks for a row of it.
+            BulkTarget::Checkpoint => Vec::new(),
+        };
+        for (what, sql) in steps {
             let answer = session.client().batch_execute(&sql);
             session.within_time(what, deadline, answer).await?;
         }
@@ -168,8 +189,17 @@ impl PostgresWriter {
             &seal.at_log_end,
         ];
         let gaps = GapArrays::new(&seal.gaps);
+        let seal_fence = match load.target {
+            BulkTarget::Leaf => FENCE_SEAL,
+            BulkTarget::Checkpoint => FENCE_CHECKPOINT,
+        };
+        if load.target == BulkTarget::Leaf && lease.has_checkpoint {
+            session
+                .batch("drop the checkpoint", &self.leaf.drop_checkpoint())
+                .await?;
+        }
         let sent = future::try_join(
-            session.client().query_one(FENCE_SEAL, &parameters),
+            session.client().query_one(seal_fence, &parameters),
             gaps.insert(session, &self.gaps, (lease.version.0, lease.partition.0)),
         );
         let (row, _) = session.within("seal the load", sent).await?;
@@ -177,7 +207,8 @@ impl PostgresWriter {
         session.commit(&fenced.xid).await?;
 
         self.advance(seal.range.to, &seal.sums, fenced.switch);
-        self.lease.has_leaf = true;
+        self.lease.has_leaf = load.target == BulkTarget::Leaf;
+        self.lease.has_checkpoint = load.target == BulkTarget::Checkpoint;
         self.lease.last_record = seal.last_record.or(self.lease.last_record);
         self.lease.reached_log_end |= seal.at_log_end;
         Ok(Committed {

@@ -92,7 +92,27 @@ impl Leaf {
 
     /// Creates the table. A sixth of each page stays free so that updates stay in it.
     pub(crate) fn create(&self) -> String {
-        let mut sql = format!("create table {} (", self.table);
+        self.create_as(&self.table, 85)
+    }
+
+    /// Creates the table of a checkpoint in place of the one before, with full
+    /// pages: it is written once and read once.
+    pub(crate) fn create_checkpoint(&self) -> String {
+        let drop = self.drop_checkpoint();
+        format!("{drop}; {}", self.create_as(&self.checkpoint(), 100))
+    }
+
+    /// Drops the table of the checkpoint, if there is one.
+    pub(crate) fn drop_checkpoint(&self) -> String {
+        format!("drop table if exists {}", self.checkpoint())
+    }
+
+    fn checkpoint(&self) -> String {
+        format!("{}_checkpoint", self.table)
+    }
+
+    fn create_as(&self, table: &str, fillfactor: u8) -> String {
+        let mut sql = format!("create table {table} (");
         for (i, c) in self.columns.iter().enumerate() {
             // A tombstone has no column values; the key and the engine's columns always have one.
             let engine = i == 0 || i + ENGINE_COLUMNS.len() >= self.columns.len();
@@ -102,17 +122,34 @@ impl Leaf {
             sql.push_str(c.sql_type);
             sql.push_str(if engine { " not null" } else { "" });
         }
-        sql.push_str(") with (fillfactor = 85)");
+        sql.push_str(&format!(") with (fillfactor = {fillfactor})"));
         sql
     }
 
     /// Loads rows into the table that this transaction created.
     pub(crate) fn copy(&self) -> String {
-        format!(
-            "copy {} ({}) from stdin (format binary, freeze)",
-            self.table,
-            self.names()
-        )
+        self.copy_into(&self.table)
+    }
+
+    /// Loads rows into the checkpoint that this transaction created.
+    pub(crate) fn copy_checkpoint(&self) -> String {
+        self.copy_into(&self.checkpoint())
+    }
+
+    fn copy_into(&self, table: &str) -> String {
+        let names = self.names();
+        format!("copy {table} ({names}) from stdin (format binary, freeze)")
+    }
+
+    /// Reads the rows of the checkpoint, all cells of each.
+    pub(crate) fn read_checkpoint(&self) -> String {
+        let (table, names) = (self.checkpoint(), self.names());
+        format!("copy {table} ({names}) to stdout (format binary)")
+    }
+
+    /// Cells of a row: the key, the author's columns, the engine's.
+    pub(crate) fn fields(&self) -> usize {
+        self.columns.len()
     }
 
     /// Builds the primary key on the loaded table. The one statement that alters

@@ -3,8 +3,6 @@
 //! What the rows add up to has to be what the mark's row says: that ties the
 //! checksums, which the projector computed on the way in, to the table.
 
-use bytes::Buf;
-use bytes::BytesMut;
 use futures::TryStreamExt;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
@@ -14,15 +12,12 @@ use refold_domain::sums::Sums;
 use refold_ports::registry::RegistryError;
 use refold_projection::cell::CellReader;
 
+use crate::copy_stream::Tuples;
 use crate::ddl;
 use crate::session::Session;
 use crate::transaction::registry_error;
 use crate::verify::PgVerifier;
 use crate::verify::begin_snapshot;
-
-/// Signature, flags and length of the extension: what a binary COPY begins with.
-const HEADER_SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
-const HEADER: usize = HEADER_SIGNATURE.len() + 8;
 
 /// One row that is not deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +133,7 @@ impl PartitionExport {
             .map_err(registry_error)?
         {
             tuples.feed(&piece);
-            while let Some(tuple) = tuples.next(self.columns + 3)? {
+            while let Some(tuple) = tuples.next(self.columns + 3).map_err(|e| broken(&e))? {
                 let row = split(&tuple, self.columns)?;
                 recomputed.add_row(&self.layout, row.key, row.cells, row.applied_seq);
                 rows += 1;
@@ -156,54 +151,6 @@ impl PartitionExport {
 
 fn broken(what: &str) -> RegistryError {
     RegistryError::Failed(format!("read the exported rows: {what}"))
-}
-
-/// Cuts a binary COPY stream into tuples; pieces may end anywhere.
-#[derive(Default)]
-struct Tuples {
-    buffer: BytesMut,
-    header_seen: bool,
-}
-
-impl Tuples {
-    fn feed(&mut self, piece: &[u8]) {
-        self.buffer.extend_from_slice(piece);
-    }
-
-    /// The cells of the next whole tuple of `fields` cells.
-    fn next(&mut self, fields: usize) -> Result<Option<BytesMut>, RegistryError> {
-        if !self.header_seen {
-            if self.buffer.len() < HEADER {
-                return Ok(None);
-            }
-            if !self.buffer.starts_with(HEADER_SIGNATURE) {
-                return Err(broken("not a binary COPY stream"));
-            }
-            self.buffer.advance(HEADER);
-            self.header_seen = true;
-        }
-        let Some((head, rest)) = self.buffer.split_first_chunk::<2>() else {
-            return Ok(None);
-        };
-        let count = i16::from_be_bytes(*head);
-        if count == -1 {
-            // The trailer.
-            return Ok(None);
-        }
-        if usize::try_from(count) != Ok(fields) {
-            return Err(broken(&format!("a row of {count} fields")));
-        }
-        let mut reader = CellReader::new(rest);
-        for _ in 0..fields {
-            if reader.next_raw().is_err() {
-                // The rest of the tuple is in the next piece.
-                return Ok(None);
-            }
-        }
-        let length = rest.len() - reader.rest().len();
-        self.buffer.advance(2);
-        Ok(Some(self.buffer.split_to(length)))
-    }
 }
 
 fn split(tuple: &[u8], columns: usize) -> Result<ExportedRow<'_>, RegistryError> {
@@ -228,46 +175,4 @@ fn split(tuple: &[u8], columns: usize) -> Result<ExportedRow<'_>, RegistryError>
         applied_seq: number()?.cast_unsigned(),
         off: Offset(number()?),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn stream(rows: &[(i64, &str)]) -> Vec<u8> {
-        let mut out = HEADER_SIGNATURE.to_vec();
-        out.extend_from_slice(&[0; 8]);
-        for (key, text) in rows {
-            out.extend_from_slice(&2i16.to_be_bytes());
-            out.extend_from_slice(&8i32.to_be_bytes());
-            out.extend_from_slice(&key.to_be_bytes());
-            out.extend_from_slice(&(text.len() as i32).to_be_bytes());
-            out.extend_from_slice(text.as_bytes());
-        }
-        out.extend_from_slice(&(-1i16).to_be_bytes());
-        out
-    }
-
-    #[test]
-    fn tuples_are_the_same_wherever_the_stream_is_cut() {
-        let whole = stream(&[(1, "one"), (2, ""), (3, "three")]);
-        for size in 1..=whole.len() {
-            let mut tuples = Tuples::default();
-            let mut keys = Vec::new();
-            for piece in whole.chunks(size) {
-                tuples.feed(piece);
-                while let Some(tuple) = tuples.next(2).expect("the stream is whole") {
-                    keys.push(tuple[11]);
-                }
-            }
-            assert_eq!(keys, [1, 2, 3], "pieces of {size}");
-        }
-    }
-
-    #[test]
-    fn another_number_of_fields_is_refused() {
-        let mut tuples = Tuples::default();
-        tuples.feed(&stream(&[(1, "one")]));
-        assert!(tuples.next(3).is_err());
-    }
 }

@@ -8,6 +8,8 @@ mod apply;
 mod array;
 mod barrier;
 mod bulk;
+mod checkpoint;
+mod copy_stream;
 mod ddl;
 mod error;
 mod export;

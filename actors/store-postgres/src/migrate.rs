@@ -13,7 +13,7 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 4] = [
+const MIGRATIONS: [Migration; 5] = [
     Migration {
         number: 1,
         name: "control",
@@ -33,6 +33,11 @@ const MIGRATIONS: [Migration; 4] = [
         number: 4,
         name: "registry",
         sql: include_str!("../migrations/0004_registry.sql"),
+    },
+    Migration {
+        number: 5,
+        name: "checkpoints",
+        sql: include_str!("../migrations/0005_checkpoints.sql"),
     },
 ];
 

@@ -83,6 +83,7 @@ impl Sink for PostgresSink {
             upsert: None,
             fetch: None,
             load: None,
+            checkpoint: None,
         }))
     }
 }
@@ -143,10 +144,12 @@ impl Claim {
             version: self.version,
             partition: self.partition,
             epoch: row.try_get("epoch")?,
+            start: Offset(row.try_get("start_offset")?),
             next: Offset(row.try_get("next_offset")?),
             last_record,
             sums: Sums::from_bytes(layout, row.try_get("sums")?)?,
             has_leaf: row.try_get("has_leaf")?,
+            has_checkpoint: row.try_get("has_checkpoint")?,
             reached_log_end: row.try_get("reached_log_end")?,
             switch: row.try_get::<_, Option<i64>>("switch")?.map(Offset),
         })

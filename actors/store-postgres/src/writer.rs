@@ -6,6 +6,7 @@ use bytes::Bytes;
 use refold_domain::batch::BulkSeal;
 use refold_domain::batch::WriteBatch;
 use refold_domain::position::Offset;
+use refold_ports::sink::BulkTarget;
 use refold_ports::sink::Committed;
 use refold_ports::sink::Lease;
 use refold_ports::sink::PartitionWriter;
@@ -13,6 +14,7 @@ use refold_ports::sink::StoreError;
 use tokio_postgres::Statement;
 
 use crate::bulk::Load;
+use crate::checkpoint::CheckpointRead;
 use crate::ddl::Leaf;
 use crate::session::Session;
 use crate::session::SessionOptions;
@@ -38,6 +40,8 @@ pub(crate) struct PostgresWriter {
     pub(crate) fetch: Option<Statement>,
     /// The bulk load in progress.
     pub(crate) load: Option<Load>,
+    /// The read of the checkpoint in progress.
+    pub(crate) checkpoint: Option<CheckpointRead>,
 }
 
 impl PostgresWriter {
@@ -76,6 +80,7 @@ impl PostgresWriter {
         let Err(error) = result else { return result };
         // A copy that is dropped before its end fails on the server.
         self.load = None;
+        self.checkpoint = None;
         let goes_on = matches!(
             error,
             StoreError::Retry(_) | StoreError::CutAt { .. } | StoreError::DiskFull(_)
@@ -110,8 +115,13 @@ impl PartitionWriter for PostgresWriter {
         self.settle(result).await
     }
 
-    async fn begin_bulk(&mut self, to: Offset) -> Result<(), StoreError> {
-        let result = self.begin_load(to).await;
+    async fn checkpoint_rows(&mut self) -> Result<Option<Vec<Vec<u8>>>, StoreError> {
+        let result = self.fetch_checkpoint().await;
+        self.settle(result).await
+    }
+
+    async fn begin_bulk(&mut self, to: Offset, target: BulkTarget) -> Result<(), StoreError> {
+        let result = self.begin_load(to, target).await;
         self.settle(result).await
     }
 

@@ -3,6 +3,10 @@
 //!
 //! ```text
 //! bulk thread: read -> fold -> read -> fold ... -> Folded -> sort -> Frame, Frame ... -> Encoded
+//!                       |                                       |
+//!                       | every -checkpoint seconds             | keys that did not fit: read and
+//!                       `-> Folded (so far) -> Frame ...        | fold the same history again
+//!                           -> Encoded, and on                  `-> Frame, Frame ... -> Encoded
 //! ```
 //! Everything goes to the projector through one bounded channel: a projector
 //! that does not ask for more holds the thread still, one that is gone ends it.
@@ -17,6 +21,8 @@ use refold_domain::batch::EventGap;
 use refold_domain::fold::BulkFold;
 use refold_domain::fold::FoldReport;
 use refold_domain::fold::Halt;
+use refold_domain::fold::SnapshotRun;
+use refold_domain::fold::TupleRun;
 use refold_domain::log::Chunk;
 use refold_domain::log::RecordFingerprint;
 use refold_domain::observe::EventCounts;
@@ -25,6 +31,7 @@ use refold_domain::position::Partition;
 use refold_domain::sums::Sums;
 use refold_ports::source::ChunkReader;
 use refold_ports::source::ReadLimit;
+use refold_ports::source::ReadMode;
 use refold_ports::source::SourceError;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -32,6 +39,8 @@ use tokio::sync::mpsc;
 use crate::context::Shared;
 use crate::gate::Room;
 use crate::gate::Slot;
+use crate::plan;
+use crate::plan::Verdict;
 use crate::probe::Edge;
 use crate::probe::Word;
 use crate::thread_cpu;
@@ -49,7 +58,7 @@ const UNREACHABLE_PAUSE: Duration = Duration::from_millis(200);
 pub(crate) enum BulkEvent {
     /// How far folding is.
     Folding(Progress),
-    /// All of the history is folded; frames follow.
+    /// History is folded, all of it or up to a checkpoint; frames follow.
     Folded(Box<Folded>),
     /// Whole tuples.
     Frame(Bytes),
@@ -82,8 +91,11 @@ pub(crate) enum BulkStop {
         /// How far it got, exclusive.
         folded: Offset,
     },
-    /// A probe failed.
-    Probe(String),
+    /// Another record stands where the last one of the checkpoint stood: one
+    /// sentence for the operator.
+    Diverged(String),
+    /// A probe failed, or the history is not the one that was read before.
+    Failed(String),
 }
 
 /// Counters and times since the report before.
@@ -120,6 +132,8 @@ pub(crate) struct Folded {
     pub(crate) halt: Option<Halt>,
     /// Whether the log ended there when it was read.
     pub(crate) at_log_end: bool,
+    /// Whether this is a checkpoint: more of the history follows.
+    pub(crate) is_checkpoint: bool,
     /// The last progress.
     pub(crate) progress: Progress,
 }
@@ -127,10 +141,15 @@ pub(crate) struct Folded {
 /// What a bulk thread is given.
 pub(crate) struct BulkTask {
     pub(crate) partition: Partition,
-    /// The mark, inclusive.
+    /// Where the history begins, inclusive: what keys that do not fit are folded from.
+    pub(crate) start: Offset,
+    /// The mark, inclusive: below it everything is in the fold already.
     pub(crate) from: Offset,
     /// The end of history, exclusive.
     pub(crate) until: Offset,
+    /// The record in front of the mark that must be met before anything is
+    /// folded; the reader stands at it.
+    pub(crate) verify: Option<RecordFingerprint>,
     pub(crate) reader: Box<dyn ChunkReader>,
     pub(crate) fold: Box<dyn BulkFold>,
     pub(crate) slot: Slot,
@@ -177,24 +196,7 @@ pub(crate) fn spawn(task: BulkTask) -> Result<BulkRun, std::io::Error> {
     let runtime = Handle::current();
     let thread = std::thread::Builder::new()
         .name(format!("bulk-{}", task.partition))
-        .spawn(move || {
-            let thread = BulkThread {
-                events,
-                runtime,
-                counted: Progress::default(),
-                reported: Instant::now(),
-                folded: Folded {
-                    next: task.from,
-                    last_record: None,
-                    gaps: Vec::new(),
-                    halt: None,
-                    at_log_end: false,
-                    progress: Progress::default(),
-                },
-                task,
-            };
-            thread.run();
-        })?;
+        .spawn(move || BulkThread::new(task, events, runtime).run())?;
     Ok(BulkRun {
         events: received,
         thread: Some(thread),
@@ -202,54 +204,134 @@ pub(crate) fn spawn(task: BulkTask) -> Result<BulkRun, std::io::Error> {
 }
 
 struct BulkThread {
-    task: BulkTask,
+    partition: Partition,
+    start: Offset,
+    from: Offset,
+    until: Offset,
+    verify: Option<RecordFingerprint>,
+    reader: Box<dyn ChunkReader>,
+    slot: Slot,
+    shared: Shared,
     events: mpsc::Sender<BulkEvent>,
     runtime: Handle,
+    /// `None` while its rows are handed out.
+    fold: Option<Box<dyn BulkFold>>,
+    /// Whether this is the first fold of the history, which decides where it ends.
+    first: bool,
     folded: Folded,
     counted: Progress,
     reported: Instant,
+    checkpointed: Instant,
 }
 
 /// The projector is gone, or was told that the thread is ending.
 struct Over;
 
 impl BulkThread {
+    fn new(task: BulkTask, events: mpsc::Sender<BulkEvent>, runtime: Handle) -> Self {
+        let now = Instant::now();
+        Self {
+            folded: Folded {
+                next: task.from,
+                last_record: None,
+                gaps: Vec::new(),
+                halt: None,
+                at_log_end: false,
+                is_checkpoint: false,
+                progress: Progress::default(),
+            },
+            partition: task.partition,
+            start: task.start,
+            from: task.from,
+            until: task.until,
+            verify: task.verify,
+            reader: task.reader,
+            slot: task.slot,
+            shared: task.shared,
+            events,
+            runtime,
+            fold: Some(task.fold),
+            first: true,
+            counted: Progress::default(),
+            reported: now,
+            checkpointed: now,
+        }
+    }
+
     fn run(mut self) {
         // Over says that nobody listens any more: there is nobody to tell.
-        let _ = self.fold_history().and_then(|()| self.encode());
+        let _ = self.all();
+    }
+
+    fn all(&mut self) -> Result<(), Over> {
+        self.fold_history()?;
+        if self.from >= self.until {
+            // Nothing to read: the partition is empty up to its end.
+            self.folded.at_log_end = true;
+        }
+        let end = self.folded.next;
+        let memory = self.fold()?.memory_bytes();
+        self.slot.learn(self.start.lag_to(end), memory);
+        self.tell_folded(false)?;
+        self.slot.stay();
+        let begun = thread_cpu::now();
+        let mut run = self.encode()?;
+        let mut cpu = thread_cpu::now().saturating_sub(begun);
+        loop {
+            let (rows, sums) = (run.rows(), run.sums().clone());
+            let Some(rest) = run.rest() else {
+                return self.send(BulkEvent::Encoded {
+                    rows,
+                    sums: Box::new(sums),
+                    cpu,
+                });
+            };
+            self.fold_rest(rest, end)?;
+            let begun = thread_cpu::now();
+            run = self.encode()?;
+            cpu += thread_cpu::now().saturating_sub(begun);
+        }
     }
 
     fn send(&self, event: BulkEvent) -> Result<(), Over> {
         self.events.blocking_send(event).map_err(|_| Over)
     }
 
-    fn stop(&self, why: BulkStop) -> Result<(), Over> {
+    fn stop<T>(&self, why: BulkStop) -> Result<T, Over> {
         self.send(BulkEvent::Stopped(why))?;
         Err(Over)
     }
 
-    fn probe(&self, edge: Edge) -> Result<(), Over> {
-        let plugs = &self.task.shared.plugs;
-        if plugs.probe.is_none() {
-            return Ok(());
-        }
-        let passed = plugs.pass(Word::Fold, edge, self.task.partition);
-        match self.runtime.block_on(passed) {
-            Ok(()) => Ok(()),
-            Err(why) => self.stop(BulkStop::Probe(why)),
+    fn fold(&mut self) -> Result<&mut Box<dyn BulkFold>, Over> {
+        match self.fold.as_mut() {
+            Some(fold) => Ok(fold),
+            None => Err(Over),
         }
     }
 
+    fn probe(&self, edge: Edge) -> Result<(), Over> {
+        let plugs = &self.shared.plugs;
+        if plugs.probe.is_none() {
+            return Ok(());
+        }
+        let passed = plugs.pass(Word::Fold, edge, self.partition);
+        match self.runtime.block_on(passed) {
+            Ok(()) => Ok(()),
+            Err(why) => self.stop(BulkStop::Failed(why)),
+        }
+    }
+
+    /// Folds up to `until`, to the end of the log, or up to an event that cannot be folded.
     fn fold_history(&mut self) -> Result<(), Over> {
-        let mut chunk = Chunk::new(self.task.partition, self.task.from);
-        while self.folded.next < self.task.until {
-            if !self.read(&mut chunk)? {
+        let mut chunk = Chunk::new(self.partition, self.folded.next);
+        while self.folded.next < self.until {
+            if !self.read(&mut chunk)? || !self.check_last_record(&chunk)? {
                 continue;
             }
             self.probe(Edge::Before)?;
-            let started = Instant::now();
-            let fold = &mut self.task.fold;
-            let (report, cpu) = thread_cpu::of(|| fold.fold(&chunk, self.task.until));
+            let (started, until) = (Instant::now(), self.until);
+            let fold = self.fold()?;
+            let (report, cpu) = thread_cpu::of(|| fold.fold(&chunk, until));
             self.counted.fold += started.elapsed();
             self.counted.fold_cpu += cpu;
             self.probe(Edge::After)?;
@@ -265,21 +347,58 @@ impl BulkThread {
                 break;
             }
             self.report()?;
+            self.checkpoint_when_due()?;
             self.wait_for_pace(events)?;
         }
-        if self.task.from >= self.task.until {
-            // Nothing to read: the partition is empty up to its end.
-            self.folded.at_log_end = true;
+        Ok(())
+    }
+
+    /// Folds the history `[start, end)` again, for keys that were given up. What
+    /// the first fold decided holds: where the history ends, and that every event
+    /// of it can be decoded.
+    fn fold_rest(&mut self, rest: Box<dyn BulkFold>, end: Offset) -> Result<(), Over> {
+        let source = &self.shared.plugs.source;
+        let opened = source.open(self.partition, self.start, ReadMode::Bulk);
+        match self.runtime.block_on(opened) {
+            Ok(reader) => self.reader = reader,
+            Err(error) => return self.stop(BulkStop::Source(error)),
         }
-        self.finish_fold()
+        self.fold = Some(rest);
+        self.first = false;
+        self.until = end;
+        self.folded.next = self.start;
+        self.fold_history()?;
+        let next = self.folded.next;
+        if next != end || self.folded.halt.is_some() {
+            return self.stop(BulkStop::Failed(format!(
+                "the history ended at {end} when it was folded first, and at {next} now: \
+                 another log answers, or its end was lost"
+            )));
+        }
+        let progress = self.take_progress();
+        self.send(BulkEvent::Folding(progress))
+    }
+
+    /// Looks for the record that the checkpoint ends with; `false` while it is still ahead.
+    fn check_last_record(&mut self, chunk: &Chunk) -> Result<bool, Over> {
+        let Some(wanted) = self.verify else {
+            return Ok(true);
+        };
+        let complete = self.shared.options.fold.complete_log;
+        match plan::verify(chunk, wanted, complete) {
+            Verdict::Same => self.verify = None,
+            Verdict::NotYet => return Ok(false),
+            Verdict::Diverged(why) => return self.stop(BulkStop::Diverged(why)),
+        }
+        Ok(true)
     }
 
     /// Reads the next chunk; `false` asks to try again.
     fn read(&mut self, chunk: &mut Chunk) -> Result<bool, Over> {
-        let options = &self.task.shared.options;
+        let options = &self.shared.options;
         let limit: ReadLimit = options.bulk_read;
         let started = Instant::now();
-        let reader = &mut self.task.reader;
+        let reader = &mut self.reader;
         let (answer, cpu) = thread_cpu::of(|| reader.read(chunk, limit, options.read_wait));
         self.counted.fetch += started.elapsed();
         self.counted.fetch_cpu += cpu;
@@ -294,7 +413,7 @@ impl BulkThread {
                 self.nap(UNREACHABLE_PAUSE)?;
                 Ok(false)
             }
-            Err(error) => self.stop(BulkStop::Source(error)).map(|()| false),
+            Err(error) => self.stop(BulkStop::Source(error)),
         }
     }
 
@@ -311,22 +430,34 @@ impl BulkThread {
         self.folded.halt = report.halt;
     }
 
-    fn keep_inside_memory(&self) -> Result<(), Over> {
-        let bytes = self.task.fold.memory_bytes();
-        match self.task.slot.hold(bytes) {
-            Room::Fits => Ok(()),
-            Room::GiveWay => self.stop(BulkStop::GaveWay),
-            Room::TooLarge => self.stop(BulkStop::TooLarge {
-                bytes,
-                folded: self.folded.next,
-            }),
+    /// Gives up half of the keys as often as it takes. A fold that shares the
+    /// memory with an older one gives way to it as a whole, unless rows of its
+    /// partition are on their way to the database already.
+    fn keep_inside_memory(&mut self) -> Result<(), Over> {
+        let next = self.folded.next;
+        loop {
+            let bytes = self.fold()?.memory_bytes();
+            match self.slot.hold(bytes) {
+                Room::Fits => return Ok(()),
+                Room::GiveWay if self.first => return self.stop(BulkStop::GaveWay),
+                Room::GiveWay | Room::TooLarge => {}
+            }
+            if !self.fold()?.give_up_half(next) {
+                let folded = next;
+                return self.stop(BulkStop::TooLarge { bytes, folded });
+            }
+            tracing::info!(
+                partition = %self.partition, bytes, %next,
+                "the table outgrows -memory: half of its keys are folded later"
+            );
         }
     }
 
     fn take_progress(&mut self) -> Progress {
+        let memory = self.fold.as_ref().map_or(0, |fold| fold.memory_bytes());
         let progress = Progress {
             folded: self.folded.next,
-            memory: self.task.fold.memory_bytes(),
+            memory,
             ..std::mem::take(&mut self.counted)
         };
         self.reported = Instant::now();
@@ -342,7 +473,7 @@ impl BulkThread {
     }
 
     fn wait_for_pace(&mut self, events: u64) -> Result<(), Over> {
-        let wait = self.task.shared.pace.take(events);
+        let wait = self.shared.pace.take(events);
         self.counted.throttled += wait;
         self.nap(wait)
     }
@@ -358,36 +489,49 @@ impl BulkThread {
         Ok(())
     }
 
-    fn finish_fold(&mut self) -> Result<(), Over> {
-        let events = self.task.from.lag_to(self.folded.next);
-        let memory = self.task.fold.memory_bytes();
-        self.task.slot.learn(events, memory);
+    fn tell_folded(&mut self, is_checkpoint: bool) -> Result<(), Over> {
         let progress = self.take_progress();
         let folded = Folded {
-            progress,
+            next: self.folded.next,
+            last_record: self.folded.last_record,
             gaps: std::mem::take(&mut self.folded.gaps),
             halt: self.folded.halt.take(),
-            ..self.folded
+            at_log_end: self.folded.at_log_end && !is_checkpoint,
+            is_checkpoint,
+            progress,
         };
         self.send(BulkEvent::Folded(Box::new(folded)))
     }
 
-    fn encode(self) -> Result<(), Over> {
-        let Self { task, events, .. } = self;
-        let frame_bytes = task.shared.options.copy_frame_bytes;
-        let begun = thread_cpu::now();
-        // The slot is held until the last tuple is out: the table is still there.
-        let _slot = task.slot;
-        let mut run = task.fold.into_tuples();
+    /// Sorts the rows and sends them.
+    fn encode(&mut self) -> Result<Box<dyn TupleRun>, Over> {
+        let frame_bytes = self.shared.options.copy_frame_bytes;
+        let fold = self.fold.take().ok_or(Over)?;
+        let mut run = fold.into_tuples();
         while let Some(tuples) = run.next_tuples(frame_bytes) {
-            let frame = BulkEvent::Frame(Bytes::from(tuples));
-            events.blocking_send(frame).map_err(|_| Over)?;
+            self.send(BulkEvent::Frame(Bytes::from(tuples)))?;
         }
-        let encoded = BulkEvent::Encoded {
-            rows: run.rows(),
-            sums: Box::new(run.sums().clone()),
-            cpu: thread_cpu::now().saturating_sub(begun),
-        };
-        events.blocking_send(encoded).map_err(|_| Over)
+        Ok(run)
+    }
+
+    /// Sends the rows so far, when the last time is long enough ago and they are all there.
+    fn checkpoint_when_due(&mut self) -> Result<(), Over> {
+        let every = self.shared.options.checkpoint_every;
+        let due = every.is_some_and(|every| self.checkpointed.elapsed() >= every);
+        if !due || !self.fold()?.is_whole() || self.folded.next <= self.from {
+            return Ok(());
+        }
+        self.tell_folded(true)?;
+        let begun = thread_cpu::now();
+        let frame_bytes = self.shared.options.copy_frame_bytes;
+        let mut run = SnapshotRun::new(self.shared.plugs.projection.spec());
+        while let Some(tuples) = self.fold()?.next_snapshot_tuples(frame_bytes, &mut run) {
+            self.send(BulkEvent::Frame(Bytes::from(tuples)))?;
+        }
+        let cpu = thread_cpu::now().saturating_sub(begun);
+        let (rows, sums) = (run.rows, Box::new(run.sums));
+        self.send(BulkEvent::Encoded { rows, sums, cpu })?;
+        self.checkpointed = Instant::now();
+        Ok(())
     }
 }

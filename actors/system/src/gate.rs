@@ -176,6 +176,13 @@ impl Slot {
         self.gate.lock().hold(self.partition, bytes)
     }
 
+    /// Makes this the eldest fold: its rows are on their way, others give way to it.
+    pub(crate) fn stay(&self) {
+        if let Some(own) = self.gate.lock().running.get_mut(&self.partition) {
+            own.order = 0;
+        }
+    }
+
     /// Tells what a whole fold needed, for the next estimates.
     pub(crate) fn learn(&self, events: u64, bytes: usize) {
         if events == 0 {
@@ -264,6 +271,9 @@ mod tests {
         assert_eq!(younger.hold(500), Room::Fits);
         assert_eq!(elder.hold(600), Room::Fits, "the elder goes on");
         assert_eq!(younger.hold(500), Room::GiveWay);
+        younger.stay();
+        assert_eq!(younger.hold(500), Room::Fits, "its rows are on their way");
+        assert_eq!(elder.hold(600), Room::GiveWay);
         drop(younger);
         assert_eq!(elder.hold(1_001), Room::TooLarge);
     }

@@ -95,6 +95,9 @@ pub struct ProjectorOptions {
     pub memory_bytes: usize,
     /// Bulk loads that run at the same time, each on a thread of its own.
     pub workers: usize,
+    /// How often the rows of a history that is still being folded are made
+    /// durable, so that a fold that is ended goes on from there; `None` is never.
+    pub checkpoint_every: Option<Duration>,
     /// How records are folded.
     pub fold: FoldOptions,
     /// Bounds of one read of history. A chunk that fits the second-level cache
@@ -153,6 +156,7 @@ impl Default for ProjectorOptions {
             memory_bytes: 2 << 30,
             // One more than there are cores: a load that waits for the database leaves its core to a fold.
             workers: cores + 1,
+            checkpoint_every: Some(Duration::from_secs(60)),
             fold: FoldOptions {
                 wire: WireFormat::Proto,
                 complete_log: true,

@@ -17,8 +17,13 @@ use refold_ports::source::SourceError;
 /// How a partition goes on after a take-over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Resume {
-    /// There are no rows yet: fold `[next, until)` in memory and load it.
+    /// There is no leaf yet: fold `[next, until)` in memory, on top of the
+    /// checkpoint's rows if there are any, and load it.
     Bulk {
+        /// Where reading starts, inclusive; below the mark when a record has to be looked at again.
+        read_from: Offset,
+        /// The record that must be found again before anything is folded.
+        verify: Option<RecordFingerprint>,
         /// The end of history, exclusive.
         until: Offset,
     },
@@ -61,14 +66,16 @@ pub(crate) fn resume(lease: &Lease, log: Watermarks, from_offset: Option<Offset>
         };
         return Resume::Halted(lost.to_string());
     }
-    if !lease.has_leaf {
-        return Resume::Bulk {
-            until: cut(next, log.high, lease.switch),
-        };
-    }
     // A record that retention took away cannot be looked at again; the cluster,
     // the topic and the mark inside the log are what is left to go by.
     let verify = lease.last_record.filter(|r| r.offset >= log.low);
+    if !lease.has_leaf {
+        return Resume::Bulk {
+            read_from: verify.map_or(next, |r| r.offset.min(next)),
+            verify,
+            until: cut(next, log.high, lease.switch),
+        };
+    }
     let fold_from = from_offset.unwrap_or(next).max(log.low);
     let read_from = verify.map_or(fold_from, |r| r.offset.min(fold_from));
     Resume::Apply {

@@ -11,10 +11,12 @@ fn lease(next: i64, has_leaf: bool) -> Lease {
         version: VersionId(1),
         partition: P,
         epoch: 1,
+        start: Offset(0),
         next: Offset(next),
         last_record: None,
         sums: Sums::zero(&SumLayout::new([])),
         has_leaf,
+        has_checkpoint: false,
         reached_log_end: false,
         switch: None,
     }
@@ -37,14 +39,27 @@ fn chunk(from: i64, offsets: &[i64]) -> Chunk {
 
 #[test]
 fn a_partition_without_rows_is_loaded_in_bulk_up_to_the_end_or_the_barrier() {
-    let until = |lease| resume(&lease, log(0, 90), None);
-    assert_eq!(until(lease(0, false)), Resume::Bulk { until: Offset(90) });
+    let resumed = |lease| resume(&lease, log(0, 90), None);
+    let bulk = |read_from, verify, until| Resume::Bulk {
+        read_from: Offset(read_from),
+        verify,
+        until: Offset(until),
+    };
+    assert_eq!(resumed(lease(0, false)), bulk(0, None, 90));
     let waiting = Lease {
         switch: Some(Offset(40)),
         ..lease(0, false)
     };
-    assert_eq!(until(waiting), Resume::Bulk { until: Offset(40) });
-    assert_eq!(until(lease(90, false)), Resume::Bulk { until: Offset(90) });
+    assert_eq!(resumed(waiting), bulk(0, None, 40));
+    assert_eq!(resumed(lease(90, false)), bulk(90, None, 90));
+    // Behind a checkpoint its last record is looked at first.
+    let record = chunk(49, &[49]).get(0).map(|r| r.fingerprint());
+    let checkpointed = Lease {
+        last_record: record,
+        has_checkpoint: true,
+        ..lease(50, false)
+    };
+    assert_eq!(resumed(checkpointed), bulk(49, record, 90));
 }
 
 #[test]

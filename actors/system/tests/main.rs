@@ -3,6 +3,7 @@
 mod barrier;
 mod crash;
 mod halt;
+mod large;
 mod ownership;
 mod process;
 mod rebuild;

@@ -397,6 +397,8 @@ pub(crate) enum Blow {
 pub(crate) struct Striker {
     point: Point,
     blow: Blow,
+    /// Visits that pass before the first blow.
+    passing: Arc<Mutex<u32>>,
     left: Arc<Mutex<u32>>,
 }
 
@@ -405,8 +407,15 @@ impl Striker {
         Self {
             point: Point::parse(point).expect("a point"),
             blow,
+            passing: Arc::default(),
             left: Arc::new(Mutex::new(times)),
         }
+    }
+
+    /// Lets the first visits pass.
+    pub(crate) fn after(self, visits: u32) -> Self {
+        *self.passing.lock().expect("no test panics in here") = visits;
+        self
     }
 
     /// Whether it struck as often as it was told.
@@ -418,9 +427,17 @@ impl Striker {
 #[async_trait]
 impl Probe for Striker {
     async fn reach(&self, point: Point) -> Result<(), String> {
+        if point != self.point {
+            return Ok(());
+        }
         {
+            let mut passing = self.passing.lock().expect("no test panics in here");
+            if *passing > 0 {
+                *passing -= 1;
+                return Ok(());
+            }
             let mut left = self.left.lock().expect("no test panics in here");
-            if point != self.point || *left == 0 {
+            if *left == 0 {
                 return Ok(());
             }
             *left -= 1;

@@ -4,12 +4,15 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 use refold_domain::batch::BulkSeal;
+use refold_domain::fold::BulkFold;
+use refold_domain::log::RecordFingerprint;
 use refold_domain::observe::Phase;
 use refold_domain::observe::Stage;
 use refold_domain::position::Offset;
 use refold_domain::position::OffsetRange;
 use refold_domain::sums::Sums;
 use refold_ports::PartitionWriter;
+use refold_ports::sink::BulkTarget;
 use refold_ports::sink::Directive;
 use refold_ports::source::ReadMode;
 use tokio::sync::oneshot;
@@ -37,26 +40,37 @@ use crate::probe::Word;
 /// Longest wait in one turn, so that other messages get in between.
 const LISTEN_EVERY: Duration = Duration::from_millis(50);
 
+/// The history that a bulk load takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct History {
+    /// Where reading starts, inclusive.
+    pub(super) read_from: Offset,
+    /// The record that must be met before anything is folded.
+    pub(super) verify: Option<RecordFingerprint>,
+    /// Where the load ends, exclusive.
+    pub(super) until: Offset,
+    /// The end of the log when the partition was taken over, exclusive.
+    pub(super) end: Offset,
+}
+
 /// A partition that waits for its place among the bulk loads.
 pub(crate) struct Admission {
     writer: Box<dyn PartitionWriter>,
-    until: Offset,
-    history_end: Offset,
+    history: History,
     place: oneshot::Receiver<Slot>,
 }
 
 /// A partition whose thread folds.
 pub(crate) struct Folding {
     writer: Box<dyn PartitionWriter>,
-    until: Offset,
-    history_end: Offset,
+    history: History,
     run: BulkRun,
 }
 
-/// A partition whose rows are being sent.
+/// A partition whose rows are being sent, into the leaf or into a checkpoint.
 pub(crate) struct Loading {
     writer: Box<dyn PartitionWriter>,
-    history_end: Offset,
+    history: History,
     run: BulkRun,
     folded: Box<Folded>,
     /// When its transaction was opened.
@@ -67,15 +81,15 @@ impl Admission {
     pub(super) fn ask(
         shared: &Shared,
         writer: Box<dyn PartitionWriter>,
-        until: Offset,
-        history_end: Offset,
+        history: History,
     ) -> Self {
         let lease = writer.lease();
-        let place = shared.gate.ask(lease.partition, lease.next.lag_to(until));
+        // All of the history counts: the rows of a checkpoint take memory too.
+        let events = lease.start.lag_to(history.until);
+        let place = shared.gate.ask(lease.partition, events);
         Self {
             writer,
-            until,
-            history_end,
+            history,
             place,
         }
     }
@@ -94,18 +108,26 @@ impl ProjectorState {
     }
 
     async fn begin_fold(&mut self, admission: Admission, slot: Slot) -> Result<Turn, Trouble> {
-        let from = admission.writer.lease().next;
+        let Admission {
+            mut writer,
+            history,
+            ..
+        } = admission;
+        let fold = self.fold_of_checkpoint(writer.as_mut()).await?;
+        let lease = writer.lease();
         let plugs = &self.shared.plugs;
         let reader = plugs
             .source
-            .open(self.partition, from, ReadMode::Bulk)
+            .open(self.partition, history.read_from, ReadMode::Bulk)
             .await?;
         let task = BulkTask {
             partition: self.partition,
-            from,
-            until: admission.until,
+            start: lease.start,
+            from: lease.next,
+            until: history.until,
+            verify: history.verify,
             reader,
-            fold: plugs.projection.bulk_fold(self.shared.options.fold),
+            fold,
             slot,
             shared: self.shared.clone(),
         };
@@ -116,12 +138,41 @@ impl ProjectorState {
             o.reason = None;
         });
         let folding = Folding {
-            writer: admission.writer,
-            until: admission.until,
-            history_end: admission.history_end,
+            writer,
+            history,
             run,
         };
         Ok(Turn::On(Work::Folding(Box::new(folding)), Next::Pull))
+    }
+
+    /// A fold that holds the rows of the checkpoint, or none.
+    async fn fold_of_checkpoint(
+        &mut self,
+        writer: &mut dyn PartitionWriter,
+    ) -> Result<Box<dyn BulkFold>, Trouble> {
+        let projection = &self.shared.plugs.projection;
+        let mut fold = projection.bulk_fold(self.shared.options.fold);
+        if !writer.lease().has_checkpoint {
+            return Ok(fold);
+        }
+        let started = Instant::now();
+        let mut count = 0;
+        while let Some(rows) = writer.checkpoint_rows().await? {
+            count += rows.len();
+            // Decoding rows is work for a thread that may be busy.
+            let loaded = tokio::task::spawn_blocking(move || fold.load(&rows).map(|()| fold));
+            fold = loaded
+                .await
+                .map_err(|e| Trouble::Failed(format!("loading a checkpoint ended early: {e}")))?
+                .map_err(Trouble::Failed)?;
+        }
+        self.busy(Stage::Fetch, started.elapsed());
+        tracing::info!(
+            version = self.id.version, partition = %self.partition,
+            rows = count, next = %writer.lease().next,
+            "goes on from a checkpoint"
+        );
+        Ok(fold)
     }
 
     pub(super) async fn follow_fold(&mut self, mut folding: Box<Folding>) -> Result<Turn, Trouble> {
@@ -146,7 +197,7 @@ impl ProjectorState {
     }
 
     async fn end_fold(&mut self, folding: Folding, mut folded: Box<Folded>) -> Loading {
-        if !folded.at_log_end && folded.halt.is_none() {
+        if !folded.at_log_end && folded.halt.is_none() && !folded.is_checkpoint {
             // The reader does not always know that it stands at the end. When
             // the log cannot tell now, the next batch will.
             let log = self.shared.plugs.source.watermarks(self.partition).await;
@@ -158,7 +209,7 @@ impl ProjectorState {
         });
         Loading {
             writer: folding.writer,
-            history_end: folding.history_end,
+            history: folding.history,
             run: folding.run,
             folded,
             begun: None,
@@ -168,26 +219,27 @@ impl ProjectorState {
     fn fold_stopped(&mut self, folding: Folding, why: BulkStop) -> Result<Turn, Trouble> {
         let Folding {
             writer,
-            until,
-            history_end,
+            history,
             run,
         } = folding;
         drop(run);
         match why {
             BulkStop::Source(error) => Err(error.into()),
-            BulkStop::Probe(why) => Err(Trouble::Failed(why)),
+            BulkStop::Failed(why) => Err(Trouble::Failed(why)),
+            BulkStop::Diverged(why) => Ok(Turn::End(Ending::Halted(why))),
             BulkStop::GaveWay => {
                 self.observe(|o| {
                     o.reason = Some("waits for memory that older bulk loads hold".to_owned());
                     o.memory_bytes = 0;
                 });
-                let admission = Admission::ask(&self.shared, writer, until, history_end);
+                let admission = Admission::ask(&self.shared, writer, history);
                 Ok(Turn::On(Work::Admitted(Box::new(admission)), Next::Pull))
             }
             BulkStop::TooLarge { bytes, folded } => Ok(Turn::End(Ending::Broken(format!(
-                "the rows of {} need more than -memory allows: {bytes} bytes at offset {folded} \
-                 of {until}, and {} of {} are for bulk loads; start again with a larger -memory",
+                "one row of {} alone needs more than -memory allows: {bytes} bytes at offset {folded} \
+                 of {}, and {} of {} are for bulk loads; start again with a larger -memory",
                 self.partition,
+                history.until,
                 self.shared.options.bulk_bytes(),
                 self.shared.options.memory_bytes
             )))),
@@ -229,14 +281,42 @@ impl ProjectorState {
                 self.observe(|o| o.cpu.add(Stage::Write, cpu));
                 self.seal(*loading, rows, *sums).await
             }
-            _ => Err(out_of_order()),
+            // Keys that did not fit the memory are folded behind the first rows.
+            BulkEvent::Folding(progress) => {
+                self.note_progress(&progress);
+                Ok(Turn::On(Work::Loading(loading), Next::Pull))
+            }
+            BulkEvent::Waiting(error) => {
+                self.observe(|o| o.reason = Some(error.to_string()));
+                Ok(Turn::On(Work::Loading(loading), Next::Pull))
+            }
+            BulkEvent::Stopped(why) => {
+                let Loading {
+                    writer,
+                    history,
+                    run,
+                    ..
+                } = *loading;
+                let folding = Folding {
+                    writer,
+                    history,
+                    run,
+                };
+                self.fold_stopped(folding, why)
+            }
+            BulkEvent::Folded(_) => Err(out_of_order()),
         }
     }
 
     async fn begin_load(&mut self, mut loading: Box<Loading>) -> Result<Turn, Trouble> {
         self.pass(Word::Write, Edge::Before).await?;
         let started = Instant::now();
-        match loading.writer.begin_bulk(loading.folded.next).await {
+        let target = match loading.folded.is_checkpoint {
+            true => BulkTarget::Checkpoint,
+            false => BulkTarget::Leaf,
+        };
+        let to = loading.folded.next;
+        match loading.writer.begin_bulk(to, target).await {
             Ok(()) => {
                 self.busy(Stage::Write, started.elapsed());
                 self.pass(Word::Write, Edge::After).await?;
@@ -288,7 +368,20 @@ impl ProjectorState {
         if self.draining {
             return Ok(Turn::End(Ending::Drained));
         }
-        let passed = committed.next >= loading.history_end || seal.at_log_end;
+        if folded.is_checkpoint {
+            self.observe(|o| o.phase = Phase::Replaying);
+            let folding = Folding {
+                writer: loading.writer,
+                history: History {
+                    read_from: committed.next,
+                    verify: None,
+                    ..loading.history
+                },
+                run: loading.run,
+            };
+            return Ok(Turn::On(Work::Folding(Box::new(folding)), Next::Pull));
+        }
+        let passed = committed.next >= loading.history.end || seal.at_log_end;
         if passed && !self.shared.options.tails() {
             return Ok(Turn::End(Ending::Finished));
         }
@@ -301,7 +394,7 @@ impl ProjectorState {
             last_record: seal.last_record,
             switch: committed.switch,
             reached: seal.at_log_end,
-            history_end: loading.history_end,
+            history_end: loading.history.end,
             sums: seal.sums,
         };
         self.enter_apply(entry).await

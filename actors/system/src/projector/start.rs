@@ -15,6 +15,7 @@ use refold_ports::sink::StoreError;
 use refold_ports::source::ReadMode;
 
 use super::load::Admission;
+use super::load::History;
 use super::msg::Ending;
 use super::pending::Apply;
 use super::state::Next;
@@ -65,9 +66,19 @@ impl ProjectorState {
         match plan::resume(&lease, log, from_offset) {
             Resume::Refused(why) => Ok(Turn::End(Ending::Refused(why))),
             Resume::Halted(why) => Ok(Turn::End(Ending::Halted(why))),
-            Resume::Bulk { until } => {
+            Resume::Bulk {
+                read_from,
+                verify,
+                until,
+            } => {
                 self.tenure.honour_from_offset();
-                let admission = Admission::ask(&self.shared, writer, until, log.high);
+                let history = History {
+                    read_from,
+                    verify,
+                    until,
+                    end: log.high,
+                };
+                let admission = Admission::ask(&self.shared, writer, history);
                 Ok(Turn::On(Work::Admitted(Box::new(admission)), Next::Pull))
             }
             Resume::Apply {

@@ -136,6 +136,10 @@ pub struct ProjectorArgs {
     /// Partitions folded at once in bulk. Default: one more than the machine has cores.
     #[arg(long)]
     pub workers: Option<usize>,
+    /// How often a history that is still being folded is made durable, so that a killed process
+    /// goes on from there; 0s is never.
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    pub checkpoint: Duration,
     /// Where metrics and health are served.
     #[arg(long, env = "REFOLD_METRICS_LISTEN", default_value = "127.0.0.1:0")]
     pub metrics_listen: SocketAddr,

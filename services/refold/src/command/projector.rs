@@ -106,6 +106,7 @@ fn options(args: &ProjectorArgs) -> Result<ProjectorOptions, Failure> {
         rate_limit: Some(args.rate_limit.0).filter(|rate| *rate > 0),
         memory_bytes: args.memory.0 as usize,
         workers: args.workers.unwrap_or(defaults.workers),
+        checkpoint_every: Some(args.checkpoint).filter(|every| !every.is_zero()),
         fold: fold_options(args.log.format),
         ..defaults
     };

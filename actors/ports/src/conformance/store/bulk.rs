@@ -20,6 +20,7 @@ use super::fixtures::log;
 use super::fixtures::take;
 use super::fixtures::writer_of;
 use super::writing::is_fenced;
+use crate::sink::BulkTarget;
 use crate::sink::StoreError;
 use crate::store_cases;
 
@@ -88,7 +89,7 @@ async fn a_bulk_load_may_come_in_many_pieces(harness: &dyn StoreHarness) -> Resu
     }
     pieces.push(Bytes::from(picture.batch(0, 3_000)?.rows.into_bytes()));
     let (_, seal) = picture.load(0, 3_000)?;
-    writer.begin_bulk(Offset(3_000)).await?;
+    writer.begin_bulk(Offset(3_000), BulkTarget::Leaf).await?;
     for piece in pieces {
         writer.copy(piece).await?;
     }
@@ -128,7 +129,7 @@ async fn a_bulk_load_that_is_dropped_leaves_nothing(
 ) -> Result<(), Failure> {
     let mut writer = writer_of(harness, &WIDE_V1, 0).await?;
     let (tuples, _) = ten_rows()?.load(0, 10)?;
-    writer.begin_bulk(Offset(10)).await?;
+    writer.begin_bulk(Offset(10), BulkTarget::Leaf).await?;
     writer.copy(tuples).await?;
     drop(writer);
     expect_nothing_left(harness).await
@@ -139,7 +140,7 @@ async fn a_bulk_load_with_another_number_of_rows_leaves_nothing(
 ) -> Result<(), Failure> {
     let mut writer = writer_of(harness, &WIDE_V1, 0).await?;
     let (tuples, seal) = ten_rows()?.load(0, 10)?;
-    writer.begin_bulk(Offset(10)).await?;
+    writer.begin_bulk(Offset(10), BulkTarget::Leaf).await?;
     writer.copy(tuples).await?;
     let result = writer.index(seal.rows + 1).await;
     expect_error("the number of rows", result, is_refused)?;
@@ -151,7 +152,7 @@ async fn a_bulk_load_with_a_key_twice_leaves_nothing(
 ) -> Result<(), Failure> {
     let mut writer = writer_of(harness, &WIDE_V1, 0).await?;
     let (tuples, seal) = ten_rows()?.load(0, 10)?;
-    writer.begin_bulk(Offset(10)).await?;
+    writer.begin_bulk(Offset(10), BulkTarget::Leaf).await?;
     writer.copy(tuples.clone()).await?;
     writer.copy(tuples).await?;
     let result = writer.index(2 * seal.rows).await;
@@ -161,7 +162,7 @@ async fn a_bulk_load_with_a_key_twice_leaves_nothing(
 
 async fn a_bulk_load_of_garbage_leaves_nothing(harness: &dyn StoreHarness) -> Result<(), Failure> {
     let mut writer = writer_of(harness, &WIDE_V1, 0).await?;
-    writer.begin_bulk(Offset(10)).await?;
+    writer.begin_bulk(Offset(10), BulkTarget::Leaf).await?;
     let garbage = [b"\0\x0e".as_slice(), &[0x7f; 8_000]].concat();
     // The server may find out at once or at the end of the copy.
     let copied = writer.copy(Bytes::from(garbage)).await;
@@ -179,7 +180,7 @@ async fn a_seal_for_another_range_leaves_nothing(
     let mut writer = writer_of(harness, &WIDE_V1, 0).await?;
     let (tuples, _) = ten_rows()?.load(0, 10)?;
     let (_, seal) = ten_rows()?.load(0, 11)?;
-    writer.begin_bulk(Offset(10)).await?;
+    writer.begin_bulk(Offset(10), BulkTarget::Leaf).await?;
     writer.copy(tuples).await?;
     writer.index(10).await?;
     expect_error("the seal", writer.seal(&seal).await, is_refused)?;
@@ -191,7 +192,7 @@ async fn a_seal_before_the_copy_ended_leaves_nothing(
 ) -> Result<(), Failure> {
     let mut writer = writer_of(harness, &WIDE_V1, 0).await?;
     let (tuples, seal) = ten_rows()?.load(0, 10)?;
-    writer.begin_bulk(Offset(10)).await?;
+    writer.begin_bulk(Offset(10), BulkTarget::Leaf).await?;
     writer.copy(tuples).await?;
     expect_error("the seal", writer.seal(&seal).await, is_refused)?;
     expect_nothing_left(harness).await
@@ -210,7 +211,7 @@ async fn a_batch_before_the_bulk_load_is_refused(
 
 async fn a_second_bulk_load_is_refused(harness: &dyn StoreHarness) -> Result<(), Failure> {
     let (mut writer, picture) = loaded(harness, &WIDE_V1, 0, 10).await?;
-    let result = writer.begin_bulk(Offset(20)).await;
+    let result = writer.begin_bulk(Offset(20), BulkTarget::Leaf).await;
     expect_error("the load", result, is_refused)?;
     let mut again = take(harness, writer.lease().version, &WIDE_V1, 0).await?;
     expect_equal("mark", &again.lease().next, &Offset(10))?;
@@ -220,7 +221,7 @@ async fn a_second_bulk_load_is_refused(harness: &dyn StoreHarness) -> Result<(),
 async fn an_older_writer_cannot_begin_a_load(harness: &dyn StoreHarness) -> Result<(), Failure> {
     let mut old = writer_of(harness, &WIDE_V1, 0).await?;
     let new = take(harness, old.lease().version, &WIDE_V1, 0).await?;
-    expect_error("the load", old.begin_bulk(Offset(10)).await, is_fenced)?;
+    expect_error("the load", old.begin_bulk(Offset(10), BulkTarget::Leaf).await, is_fenced)?;
     drop(new);
     expect_nothing_left(harness).await
 }
@@ -230,7 +231,7 @@ async fn a_load_in_progress_gives_way_to_a_take_over(
 ) -> Result<(), Failure> {
     let mut old = writer_of(harness, &WIDE_V1, 0).await?;
     let (tuples, seal) = ten_rows()?.load(0, 10)?;
-    old.begin_bulk(Offset(10)).await?;
+    old.begin_bulk(Offset(10), BulkTarget::Leaf).await?;
     old.copy(tuples).await?;
     // `old` is neither dropped nor goes on: it looks like a stopped process.
     expect_nothing_left(harness).await?;

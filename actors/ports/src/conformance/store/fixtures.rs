@@ -33,6 +33,7 @@ use refold_projection::cell::write_null;
 
 use super::Failure;
 use super::StoreHarness;
+use crate::sink::BulkTarget;
 use crate::sink::Committed;
 use crate::sink::PartitionWriter;
 
@@ -359,7 +360,7 @@ pub async fn bulk_load(
 ) -> Result<Committed, Failure> {
     let from = writer.lease().next.0;
     let (tuples, seal) = picture.load(from, to)?;
-    writer.begin_bulk(Offset(to)).await?;
+    writer.begin_bulk(Offset(to), BulkTarget::Leaf).await?;
     writer.copy(tuples).await?;
     writer.index(seal.rows).await?;
     Ok(writer.seal(&seal).await?)
@@ -383,6 +384,42 @@ pub async fn loaded(
     picture.at_log_end = true;
     bulk_load(writer.as_mut(), &mut picture, rows).await?;
     Ok((writer, picture))
+}
+
+/// Commits all rows of the picture as a checkpoint of the history `[lease.next, to)`.
+///
+/// # Errors
+/// Whatever the store answers.
+pub async fn checkpoint(
+    writer: &mut dyn PartitionWriter,
+    picture: &mut Picture,
+    to: i64,
+) -> Result<Committed, Failure> {
+    let from = writer.lease().next.0;
+    let (tuples, seal) = picture.load(from, to)?;
+    writer
+        .begin_bulk(Offset(to), BulkTarget::Checkpoint)
+        .await?;
+    writer.copy(tuples).await?;
+    writer.index(seal.rows).await?;
+    Ok(writer.seal(&seal).await?)
+}
+
+/// Fetches all rows of the checkpoint and compares them, and the lease's sums, with the picture.
+///
+/// # Errors
+/// When they differ.
+pub async fn expect_checkpoint(
+    writer: &mut dyn PartitionWriter,
+    picture: &Picture,
+) -> Result<(), Failure> {
+    let mut found = Vec::new();
+    while let Some(rows) = writer.checkpoint_rows().await? {
+        found.extend(rows);
+    }
+    found.sort_by(|a, b| row_key(a).cmp(row_key(b)));
+    super::expect_equal("rows in the checkpoint", &found, &picture.rows())?;
+    super::expect_equal("sums", &writer.lease().sums, picture.sums())
 }
 
 /// Fetches all rows of the picture and compares them, and the lease's sums, with it.

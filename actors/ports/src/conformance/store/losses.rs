@@ -17,6 +17,7 @@ use super::fixtures::loaded;
 use super::fixtures::take;
 use super::fixtures::writer_of;
 use super::writing::is_over;
+use crate::sink::BulkTarget;
 use crate::store_cases;
 
 pub(super) fn cases() -> Vec<Case> {
@@ -74,7 +75,7 @@ async fn lose_load(harness: &dyn StoreHarness, moment: Break) -> Result<(), Fail
     let mut picture = Picture::new(&WIDE_V1);
     picture.put(&int_cell(3), 33, 2, 5)?;
     let (tuples, seal) = picture.load(0, 12)?;
-    writer.begin_bulk(Offset(12)).await?;
+    writer.begin_bulk(Offset(12), BulkTarget::Leaf).await?;
     writer.copy(tuples).await?;
     writer.index(seal.rows).await?;
     harness.break_next_commit(moment);

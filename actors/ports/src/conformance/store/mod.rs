@@ -5,6 +5,7 @@
 
 pub(crate) mod barriers;
 mod bulk;
+mod checkpoints;
 pub mod fixtures;
 mod losses;
 mod refusals;
@@ -102,6 +103,7 @@ pub fn cases() -> Vec<Case> {
     [
         writing::cases(),
         bulk::cases(),
+        checkpoints::cases(),
         losses::cases(),
         barriers::cases(),
         refusals::cases(),

@@ -52,10 +52,13 @@ pub(super) struct Version {
 #[derive(Debug)]
 pub(super) struct Mark {
     pub(super) epoch: i64,
+    pub(super) start: Offset,
     pub(super) next: Offset,
     pub(super) last_record: Option<RecordFingerprint>,
     pub(super) sums: Sums,
     pub(super) has_leaf: bool,
+    /// The rows of a history that is still being folded.
+    pub(super) checkpoint: Option<Vec<StoredRow>>,
     pub(super) reached_log_end: bool,
     pub(super) committed_at: Option<SystemTime>,
     /// Rows by key cell.
@@ -139,10 +142,12 @@ impl State {
             version,
             partition,
             epoch: mark.epoch,
+            start: mark.start,
             next: mark.next,
             last_record: mark.last_record,
             sums: mark.sums.clone(),
             has_leaf: mark.has_leaf,
+            has_checkpoint: mark.checkpoint.is_some(),
             reached_log_end: mark.reached_log_end,
             switch,
         })
@@ -261,10 +266,12 @@ impl Mark {
     fn at(start: Offset, sums: Sums) -> Self {
         Self {
             epoch: 0,
+            start,
             next: start,
             last_record: None,
             sums,
             has_leaf: false,
+            checkpoint: None,
             reached_log_end: false,
             committed_at: None,
             leaf: BTreeMap::new(),

@@ -9,6 +9,7 @@ use refold_domain::position::OffsetRange;
 use refold_projection::cell::CellError;
 use refold_projection::cell::CellReader;
 
+use crate::sink::BulkTarget;
 use crate::sink::Committed;
 use crate::sink::Lease;
 use crate::sink::PartitionWriter;
@@ -26,6 +27,8 @@ pub(super) struct MemoryWriter {
     store: MemoryStore,
     lease: Lease,
     load: Option<Load>,
+    /// How many rows of the checkpoint were fetched.
+    fetched: usize,
     /// Nothing works any more: as after a broken connection.
     over: bool,
 }
@@ -34,6 +37,7 @@ pub(super) struct MemoryWriter {
 #[derive(Debug)]
 struct Load {
     to: Offset,
+    target: BulkTarget,
     tuples: Vec<u8>,
     rows: Option<Vec<(Vec<u8>, StoredRow)>>,
 }
@@ -44,6 +48,7 @@ impl MemoryWriter {
             store,
             lease,
             load: None,
+            fetched: 0,
             over: false,
         }
     }
@@ -102,9 +107,9 @@ impl MemoryWriter {
             gaps: &batch.gaps,
             at_log_end: batch.at_log_end,
         };
-        let committed = finish(&mut state, &self.lease, rows, &step);
+        let committed = finish(&mut state, &self.lease, (BulkTarget::Leaf, rows), &step);
         drop(state);
-        self.follow(committed?, &step)
+        self.follow(committed?, &step, BulkTarget::Leaf)
     }
 
     fn seal_load(&mut self, seal: &BulkSeal) -> Result<Committed, StoreError> {
@@ -128,9 +133,9 @@ impl MemoryWriter {
             gaps: &seal.gaps,
             at_log_end: seal.at_log_end,
         };
-        let committed = finish(&mut state, &self.lease, rows, &step);
+        let committed = finish(&mut state, &self.lease, (load.target, rows), &step);
         drop(state);
-        self.follow(committed?, &step)
+        self.follow(committed?, &step, load.target)
     }
 
     /// Moves the lease behind a commit.
@@ -138,13 +143,15 @@ impl MemoryWriter {
         &mut self,
         switch: Option<Offset>,
         step: &Advance<'_>,
+        target: BulkTarget,
     ) -> Result<Committed, StoreError> {
         let next = step.range.to;
         self.lease.next = next;
         self.lease.sums = step.sums.clone();
         self.lease.last_record = step.last_record.or(self.lease.last_record);
         self.lease.reached_log_end |= step.at_log_end;
-        self.lease.has_leaf = true;
+        self.lease.has_leaf |= target == BulkTarget::Leaf;
+        self.lease.has_checkpoint = target == BulkTarget::Checkpoint;
         self.lease.switch = switch;
         Ok(Committed { next, switch })
     }
@@ -154,7 +161,7 @@ impl MemoryWriter {
 fn finish(
     state: &mut State,
     lease: &Lease,
-    rows: Vec<(Vec<u8>, StoredRow)>,
+    (target, rows): (BulkTarget, Vec<(Vec<u8>, StoredRow)>),
     step: &Advance<'_>,
 ) -> Result<Option<Offset>, StoreError> {
     state.commits += 1;
@@ -171,8 +178,16 @@ fn finish(
         Some(CommitFault::LostAfter) | None => {}
     }
     let mark = state.mark(lease.version, lease.partition)?;
-    mark.leaf.extend(rows);
-    mark.has_leaf = true;
+    match target {
+        BulkTarget::Leaf => {
+            mark.leaf.extend(rows);
+            mark.has_leaf = true;
+            mark.checkpoint = None;
+        }
+        BulkTarget::Checkpoint => {
+            mark.checkpoint = Some(rows.into_iter().map(|(_, row)| row).collect());
+        }
+    }
     let switch = state.advance(lease, step)?;
     match fault {
         Some(_) => Err(lost()),
@@ -199,8 +214,13 @@ impl PartitionWriter for MemoryWriter {
         self.settle(result)
     }
 
-    async fn begin_bulk(&mut self, to: Offset) -> Result<(), StoreError> {
-        let result = self.begin_load(to);
+    async fn checkpoint_rows(&mut self) -> Result<Option<Vec<Vec<u8>>>, StoreError> {
+        let result = self.fetch_checkpoint();
+        self.settle(result)
+    }
+
+    async fn begin_bulk(&mut self, to: Offset, target: BulkTarget) -> Result<(), StoreError> {
+        let result = self.begin_load(to, target);
         self.settle(result)
     }
 
@@ -224,8 +244,29 @@ impl PartitionWriter for MemoryWriter {
     }
 }
 
+/// Rows of a checkpoint that are fetched at once: few, so that tests fetch often.
+const CHECKPOINT_ROWS: usize = 3;
+
 impl MemoryWriter {
-    fn begin_load(&mut self, to: Offset) -> Result<(), StoreError> {
+    fn fetch_checkpoint(&mut self) -> Result<Option<Vec<Vec<u8>>>, StoreError> {
+        self.alive()?;
+        self.require_leaf(false)?;
+        let mut state = self.store.lock();
+        let mark = state.mark(self.lease.version, self.lease.partition)?;
+        let rows = mark.checkpoint.as_ref().ok_or_else(|| {
+            StoreError::Refused(format!("{} has no checkpoint", self.lease.partition))
+        })?;
+        let next = rows.iter().skip(self.fetched).take(CHECKPOINT_ROWS);
+        let next: Vec<_> = next.map(|row| row.cells.clone()).collect();
+        self.fetched += next.len();
+        if next.is_empty() {
+            self.fetched = 0;
+            return Ok(None);
+        }
+        Ok(Some(next))
+    }
+
+    fn begin_load(&mut self, to: Offset, target: BulkTarget) -> Result<(), StoreError> {
         self.alive()?;
         self.require_leaf(false)?;
         let range = OffsetRange::new(self.lease.next, to)
@@ -233,6 +274,7 @@ impl MemoryWriter {
         self.store.lock().fence(&self.lease, range)?;
         self.load = Some(Load {
             to,
+            target,
             tuples: Vec::new(),
             rows: None,
         });
@@ -249,7 +291,8 @@ impl MemoryWriter {
         }
         let mut keys: Vec<_> = loaded.iter().map(|(key, _)| key).collect();
         keys.sort_unstable();
-        if keys.windows(2).any(|pair| pair[0] == pair[1]) {
+        let is_keyed = load.target == BulkTarget::Leaf;
+        if is_keyed && keys.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(bad("a key came twice".to_owned()));
         }
         load.rows = Some(loaded);

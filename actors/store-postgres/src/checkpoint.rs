@@ -1,0 +1,78 @@
+//! Reading a checkpoint back into a fold that goes on from it.
+
+use std::fmt;
+use std::pin::Pin;
+
+use futures::TryStreamExt;
+use refold_ports::sink::StoreError;
+use tokio_postgres::CopyOutStream;
+
+use crate::copy_stream::Tuples;
+use crate::writer::PostgresWriter;
+
+/// Rows that are handed over at once: enough to be worth a thread's turn.
+const ROWS: usize = 10_000;
+
+/// A read in progress.
+pub(crate) struct CheckpointRead {
+    stream: Pin<Box<CopyOutStream>>,
+    tuples: Tuples,
+}
+
+impl fmt::Debug for CheckpointRead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CheckpointRead").finish_non_exhaustive()
+    }
+}
+
+impl PostgresWriter {
+    /// Ends a read in progress: the connection is free when its last row came.
+    pub(crate) async fn drain_checkpoint(&mut self) -> Result<(), StoreError> {
+        while self.checkpoint.is_some() {
+            self.fetch_checkpoint().await?;
+        }
+        Ok(())
+    }
+
+    /// The next rows of the checkpoint; begins the read when none is in progress.
+    pub(crate) async fn fetch_checkpoint(&mut self) -> Result<Option<Vec<Vec<u8>>>, StoreError> {
+        const WHAT: &str = "read the checkpoint";
+        self.require_leaf(false)?;
+        if !self.lease.has_checkpoint {
+            return Err(StoreError::Refused(format!(
+                "{} of version {} has no checkpoint",
+                self.lease.partition, self.lease.version
+            )));
+        }
+        let mut read = match self.checkpoint.take() {
+            Some(read) => read,
+            None => {
+                let (session, sql) = (self.session()?, self.leaf.read_checkpoint());
+                let stream = session.client().copy_out(&sql);
+                let stream = session
+                    .within_time(WHAT, self.options.copy_deadline, stream)
+                    .await?;
+                CheckpointRead {
+                    stream: Box::pin(stream),
+                    tuples: Tuples::default(),
+                }
+            }
+        };
+        let (session, fields) = (self.session()?, self.leaf.fields());
+        let broken = |e: String| StoreError::Refused(format!("{WHAT}: {e}"));
+        let mut rows = Vec::new();
+        while rows.len() < ROWS {
+            let next = read.stream.try_next();
+            let next = session.within_time(WHAT, self.options.copy_deadline, next);
+            let Some(piece) = next.await? else {
+                return Ok((!rows.is_empty()).then_some(rows));
+            };
+            read.tuples.feed(&piece);
+            while let Some(cells) = read.tuples.next(fields).map_err(broken)? {
+                rows.push(cells.to_vec());
+            }
+        }
+        self.checkpoint = Some(read);
+        Ok(Some(rows))
+    }
+}
