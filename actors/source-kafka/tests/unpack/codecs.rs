@@ -1,11 +1,14 @@
 //! Payloads that a codec has to take, and those it has to refuse.
 
+use refold_domain::log::Chunk;
+use refold_domain::position::Offset;
 use refold_source_kafka::raw::unpack::Codec;
 use refold_source_kafka::raw::unpack::MAX_BATCH_BYTES;
 use refold_source_kafka::raw::unpack::UnpackErrorKind;
 
 use crate::encode::BatchSpec;
 use crate::encode::Packing;
+use crate::reading::PARTITION;
 use crate::reading::ROOMY;
 use crate::reading::accepted;
 use crate::reading::drain;
@@ -188,6 +191,23 @@ fn zstd_that_is_none_is_refused() {
     for cut in 1..good.len() {
         assert!(!reason(Packing::Zstd, &good[..cut]).is_empty());
     }
+}
+
+#[test]
+fn a_damaged_zstd_block_that_seems_to_lack_room_gets_no_more_than_a_block() {
+    // One compressed block whose literals claim 200,000 bytes, more than a
+    // block may have: the library asks for room whatever room there is.
+    let literals = (200_000_u32 << 4 | 0b1101).to_le_bytes();
+    let mut payload = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 0x58];
+    payload.extend((8_u32 << 3 | 0b101).to_le_bytes().iter().take(3));
+    payload.extend(literals);
+    payload.extend([0; 4]);
+    let bytes = usual(0, Packing::Zstd, 4).encode_payload(&payload);
+    let mut unpacker = accepted(0, bytes);
+    let mut chunk = Chunk::new(PARTITION, Offset(0));
+    assert!(unpacker.fill(&mut chunk, ROOMY).is_err());
+    let capacity = chunk.buffer().capacity();
+    assert!(capacity <= 1 << 20, "{capacity} bytes were made room for");
 }
 
 #[test]
