@@ -17,6 +17,7 @@
 //! | `feed` | the one module that calls librdkafka's C interface: batches of one partition |
 //! | `reader` | the `ChunkReader` over a feed |
 //! | `tail` | which tail client a partition is read through |
+//! | `raw` | record batches as brokers send them, unpacked without a client between |
 //!
 //! Partitions are read through librdkafka's consumer *without* a group: a
 //! client that knows no group cannot join one, commit to one, wait for a
@@ -27,6 +28,8 @@ mod config;
 mod failure;
 mod feed;
 mod question;
+#[doc(hidden)]
+pub mod raw;
 mod reader;
 mod settings;
 mod source;
