@@ -340,7 +340,10 @@ mod tests {
     fn a_partition_that_the_topic_lacks_is_final() {
         for partition in [1, -1] {
             let refused = cluster(partition).learn(metadata("c", [1; 16], 1, 0));
-            assert!(matches!(refused, Err(Failure::Final(SourceError::Fatal(_)))));
+            assert!(matches!(
+                refused,
+                Err(Failure::Final(SourceError::Fatal(_)))
+            ));
         }
         let mut missing = metadata("c", [0; 16], 1, 0);
         missing.topics[0].code = 3;

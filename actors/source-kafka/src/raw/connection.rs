@@ -58,8 +58,7 @@ impl Connection {
             failure => failure,
         };
         let tls = options.tls.as_ref();
-        let transport =
-            Transport::connect(address, tls, RECEIVE_BUFFER, deadline).map_err(at)?;
+        let transport = Transport::connect(address, tls, RECEIVE_BUFFER, deadline).map_err(at)?;
         let mut connection = Self {
             transport,
             address: address.clone(),
@@ -197,9 +196,7 @@ impl Connection {
 
     fn at(&self, failure: Failure) -> Failure {
         match failure {
-            Failure::Passing(what) => {
-                Failure::Passing(format!("broker {}: {what}", self.address))
-            }
+            Failure::Passing(what) => Failure::Passing(format!("broker {}: {what}", self.address)),
             failure => failure,
         }
     }

@@ -208,7 +208,10 @@ impl Fetcher {
             let owed = Duration::from_millis(options.broker_wait_ms.max(0) as u64);
             if leader.connection.silence() > options.deadline + owed {
                 let address = leader.connection.address();
-                let what = format!("broker {address} does not answer for {:?}", options.deadline);
+                let what = format!(
+                    "broker {address} does not answer for {:?}",
+                    options.deadline
+                );
                 return Err(self.give_up(what));
             }
             return Ok(None);
@@ -219,6 +222,11 @@ impl Fetcher {
         self.throttled_until = Instant::now() + throttle;
         self.check(&fetched, offset)?;
         self.trouble = None;
+        if self.falls_short(Offset(fetched.high_watermark), offset)? {
+            let pause = Duration::from_millis(self.cluster.options().broker_wait_ms.max(1) as u64);
+            self.throttled_until = Instant::now() + throttle.max(pause);
+            return Ok(None);
+        }
         if let Some(epoch) = headers::last_epoch(&fetched.records) {
             self.last_epoch = epoch;
         }
@@ -237,7 +245,7 @@ impl Fetcher {
         Failure::Passing(what)
     }
 
-    /// What an answer's error, divergence or end means at `offset`.
+    /// What an answer's error or divergence means at `offset`.
     fn check(&mut self, fetched: &Fetched, offset: Offset) -> Result<(), Failure> {
         let partition = self.cluster.partition();
         let place = format!("{partition} at offset {offset}");
@@ -270,20 +278,21 @@ impl Fetcher {
                 high: Offset(high),
             }));
         }
-        self.check_end(Offset(fetched.high_watermark), offset)
+        Ok(())
     }
 
-    /// A leader that has just been elected may not know yet how far its
-    /// followers are, and claim an end that lies too low. It gets the
-    /// deadline's time to find out.
-    fn check_end(&mut self, high: Offset, offset: Offset) -> Result<(), Failure> {
+    /// Whether the leader claims an end below what was read from it. One that
+    /// has just been elected may not know yet how far its followers are; it
+    /// gets the deadline's time to find out, and nothing that it says until
+    /// then tells where the log ends.
+    fn falls_short(&mut self, high: Offset, offset: Offset) -> Result<bool, Failure> {
         if high >= offset {
             self.short_since = None;
-            return Ok(());
+            return Ok(false);
         }
         let since = *self.short_since.get_or_insert_with(Instant::now);
         if since.elapsed() < self.cluster.options().deadline {
-            return Ok(());
+            return Ok(true);
         }
         self.short_since = None;
         Err(Failure::Final(SourceError::BeyondEnd {

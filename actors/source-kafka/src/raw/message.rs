@@ -79,8 +79,7 @@ impl Request for ApiVersions {
 
     fn read(body: &mut Reader, _version: i16) -> Result<Self::Answer, Malformed> {
         let code = body.int16()?;
-        let versions =
-            body.array(|entry| Ok((entry.int16()?, entry.int16()?, entry.int16()?)))?;
+        let versions = body.array(|entry| Ok((entry.int16()?, entry.int16()?, entry.int16()?)))?;
         Ok((code, versions))
     }
 }

@@ -155,7 +155,9 @@ pub(crate) struct Options {
 pub(crate) enum Choice {
     Raw(Arc<Options>),
     /// Only librdkafka can honour this property with its value.
-    Librdkafka { property: String },
+    Librdkafka {
+        property: String,
+    },
 }
 
 impl Options {
@@ -190,7 +192,10 @@ impl Options {
             })
         });
         let login = protocol.login.then(|| credentials(properties));
-        let answer_bytes = [text("fetch.message.max.bytes"), text("max.partition.fetch.bytes")];
+        let answer_bytes = [
+            text("fetch.message.max.bytes"),
+            text("max.partition.fetch.bytes"),
+        ];
         Ok(Choice::Raw(Arc::new(Self {
             bootstrap,
             client_id: text("client.id").unwrap_or("refold").to_owned(),
@@ -220,7 +225,9 @@ struct Protocol {
 
 impl Protocol {
     fn of(properties: &BTreeMap<String, String>) -> Self {
-        let name = properties.get("security.protocol").map(|n| n.to_lowercase());
+        let name = properties
+            .get("security.protocol")
+            .map(|n| n.to_lowercase());
         let name = name.as_deref().unwrap_or("plaintext");
         Self {
             tls: name.ends_with("ssl"),
@@ -253,7 +260,11 @@ fn credentials(properties: &BTreeMap<String, String>) -> Result<Credentials, Str
 /// The first property that only librdkafka can honour.
 fn beyond(properties: &BTreeMap<String, String>) -> Option<String> {
     let protocol = Protocol::of(properties);
-    if protocol.login && mechanism(properties).and_then(|name| Mechanism::parse(name)).is_none() {
+    if protocol.login
+        && mechanism(properties)
+            .and_then(|name| Mechanism::parse(name))
+            .is_none()
+    {
         return Some("sasl.mechanism".to_owned());
     }
     let known = |name: &str, value: &str| match name {
@@ -337,7 +348,10 @@ mod tests {
             some.remove(missing);
             assert!(matches!(choose(&some), Err(ConfigError::Refused(_))));
         }
-        let no_file = [("security.protocol", "ssl"), ("ssl.ca.location", "missing.pem")];
+        let no_file = [
+            ("security.protocol", "ssl"),
+            ("ssl.ca.location", "missing.pem"),
+        ];
         assert!(matches!(choose(&no_file), Err(ConfigError::Refused(_))));
     }
 }

@@ -54,9 +54,9 @@ impl Transport {
         let socket = dial(address, receive_buffer, deadline)?;
         let channel = match tls {
             None => Channel::Clear(socket),
-            Some(config) => Channel::Encrypted(Box::new(encrypt(
-                address, config, socket, deadline,
-            )?)),
+            Some(config) => {
+                Channel::Encrypted(Box::new(encrypt(address, config, socket, deadline)?))
+            }
         };
         let mut transport = Self {
             channel,
@@ -129,7 +129,9 @@ fn is_pause(error: &io::Error) -> bool {
 /// The broker's alert is final, because only somebody who changes a
 /// certificate can help; everything else may pass.
 fn lost(error: &io::Error) -> Failure {
-    let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+    let inner = error
+        .get_ref()
+        .and_then(|e| e.downcast_ref::<rustls::Error>());
     match inner {
         Some(rustls::Error::AlertReceived(alert)) => Failure::fatal(format!(
             "the broker ends the TLS connection with the alert {alert:?}: \

@@ -33,7 +33,9 @@ fn as_they_read<T: Decodable + Message>(request: &impl Request, api: Api, versio
 /// An answer of theirs as we read it.
 fn as_we_read<R: Request>(answer: &impl Encodable, version: i16) -> R::Answer {
     let mut body = BytesMut::new();
-    answer.encode(&mut body, version).expect("they can write it");
+    answer
+        .encode(&mut body, version)
+        .expect("they can write it");
     let flexible = R::API.is_flexible(version);
     R::read(&mut Reader::new(body.freeze(), flexible), version).expect("we can read it")
 }
@@ -95,7 +97,9 @@ fn a_fetch_answer_reads_the_same_in_every_version() {
     for version in versions(Fetch::API) {
         let mut partition = partition.clone();
         if version >= 12 {
-            let diverging = f::EpochEndOffset::default().with_epoch(2).with_end_offset(30);
+            let diverging = f::EpochEndOffset::default()
+                .with_epoch(2)
+                .with_end_offset(30);
             partition = partition.with_diverging_epoch(diverging);
         }
         let mut topic = f::FetchableTopicResponse::default().with_partitions(vec![partition]);
