@@ -14,7 +14,6 @@ use refold_ports::conformance::log::StagedTopic;
 use refold_ports::source::ChunkReader;
 use refold_ports::source::LogSource;
 use refold_ports::source::ReadLimit;
-use refold_ports::source::ReadMode;
 use refold_ports::source::SourceError;
 use refold_source_kafka::BulkClient;
 use refold_source_kafka::KafkaConfig;

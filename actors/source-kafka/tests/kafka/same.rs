@@ -134,7 +134,7 @@ async fn both_clients_deliver_the_same_from_every_codec_transaction_and_hole() {
                 key: "trace",
                 value: Some("abc"),
             })
-            .insert(Header::<[u8]> {
+            .insert(Header::<&[u8]> {
                 key: "null",
                 value: None,
             });
