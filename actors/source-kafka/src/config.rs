@@ -32,12 +32,24 @@ pub enum ConfigError {
     TopicName(String),
 }
 
+/// What reads history ([`refold_ports::source::ReadMode::Bulk`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BulkClient {
+    /// Refold's own fetch loop: the least CPU per event. Properties that it
+    /// cannot honour make it leave the partition to librdkafka.
+    #[default]
+    Raw,
+    /// librdkafka, as for everything else.
+    Librdkafka,
+}
+
 /// How to reach a Kafka cluster.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KafkaConfig {
     brokers: String,
     properties: BTreeMap<String, String>,
     deadline: Duration,
+    bulk_client: BulkClient,
 }
 
 impl KafkaConfig {
@@ -47,6 +59,7 @@ impl KafkaConfig {
             brokers: brokers.into(),
             properties: BTreeMap::new(),
             deadline: DEFAULT_DEADLINE,
+            bulk_client: BulkClient::default(),
         }
     }
 
@@ -77,6 +90,13 @@ impl KafkaConfig {
         self
     }
 
+    /// Chooses what reads history; [`BulkClient::Raw`] if not called.
+    #[must_use]
+    pub fn with_bulk_client(mut self, client: BulkClient) -> Self {
+        self.bulk_client = client;
+        self
+    }
+
     /// The bootstrap brokers as given.
     pub fn brokers(&self) -> &str {
         &self.brokers
@@ -85,6 +105,10 @@ impl KafkaConfig {
     /// How long one question to the brokers may take.
     pub fn deadline(&self) -> Duration {
         self.deadline
+    }
+
+    pub(crate) fn bulk_client(&self) -> BulkClient {
+        self.bulk_client
     }
 
     pub(crate) fn properties(&self) -> &BTreeMap<String, String> {
@@ -99,6 +123,7 @@ impl fmt::Debug for KafkaConfig {
             .field("brokers", &self.brokers)
             .field("properties", &self.properties.keys())
             .field("deadline", &self.deadline)
+            .field("bulk_client", &self.bulk_client)
             .finish()
     }
 }

@@ -3,7 +3,8 @@
 //! ```text
 //! KafkaSource --- identity, watermarks ---> a client that asks, never reads
 //!     |
-//!     +- open(Bulk) -> KafkaReader -> PartitionFeed -> a client of its own
+//!     +- open(Bulk) -> RawReader -> a connection of its own to the partition's leader
+//!     |        or, by choice, KafkaReader -> PartitionFeed -> a client of its own
 //!     +- open(Tail) -> KafkaReader -> PartitionFeed -> a client shared by all tail readers
 //! ```
 //!
@@ -16,8 +17,8 @@
 //! | `failure` | which error means what |
 //! | `feed` | the one module that calls librdkafka's C interface: batches of one partition |
 //! | `reader` | the `ChunkReader` over a feed |
+//! | `raw` | the bulk reader on Kafka's protocol: connections, requests, batches unpacked in place |
 //! | `tail` | which tail client a partition is read through |
-//! | `raw` | record batches as brokers send them, unpacked without a client between |
 //!
 //! Partitions are read through librdkafka's consumer *without* a group: a
 //! client that knows no group cannot join one, commit to one, wait for a
@@ -35,6 +36,7 @@ mod settings;
 mod source;
 mod tail;
 
+pub use config::BulkClient;
 pub use config::ConfigError;
 pub use config::KafkaConfig;
 pub use source::KafkaSource;

@@ -18,9 +18,12 @@ use refold_ports::source::ReadMode;
 use refold_ports::source::SourceError;
 
 use crate::client::Client;
+use crate::config::BulkClient;
 use crate::config::ConfigError;
 use crate::config::KafkaConfig;
 use crate::question;
+use crate::raw;
+use crate::raw::RawReader;
 use crate::reader;
 use crate::reader::KafkaReader;
 use crate::reader::Stand;
@@ -40,6 +43,8 @@ pub struct KafkaSource {
 struct Inner {
     config: KafkaConfig,
     topic: Arc<str>,
+    /// How the raw reader reaches the cluster; `None` leaves history to librdkafka.
+    raw: Option<Arc<raw::Options>>,
     /// The client for watermarks; started by the first question.
     questions: Mutex<Option<Arc<Client>>>,
     tails: TailClients,
@@ -52,8 +57,8 @@ impl KafkaSource {
     /// A source of `topic`. Connects to nothing yet.
     ///
     /// # Errors
-    /// [`ConfigError`] when the client library refuses the configuration, no
-    /// broker is named, or `topic` is not a topic's name.
+    /// [`ConfigError`] when a client refuses the configuration or a file that
+    /// it names, no broker is named, or `topic` is not a topic's name.
     pub fn new(config: KafkaConfig, topic: impl Into<String>) -> Result<Self, ConfigError> {
         let topic = topic.into();
         let legal = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
@@ -63,9 +68,14 @@ impl KafkaSource {
         for purpose in [Purpose::Questions, Purpose::Bulk, Purpose::Tail] {
             settings::client_config(&config, purpose)?;
         }
+        let raw = match config.bulk_client() {
+            BulkClient::Raw => raw_options(&config)?,
+            BulkClient::Librdkafka => None,
+        };
         Ok(Self {
             inner: Arc::new(Inner {
                 config,
+                raw,
                 topic: topic.into(),
                 questions: Mutex::new(None),
                 tails: TailClients::default(),
@@ -93,6 +103,19 @@ impl KafkaSource {
                     "the thread that asks kafka ended early: {error}"
                 )))
             })
+    }
+}
+
+fn raw_options(config: &KafkaConfig) -> Result<Option<Arc<raw::Options>>, ConfigError> {
+    match raw::Options::choose(config)? {
+        raw::Choice::Raw(options) => Ok(Some(options)),
+        raw::Choice::Librdkafka { property } => {
+            tracing::info!(
+                property,
+                "history is read by librdkafka: the raw client cannot honour this property"
+            );
+            Ok(None)
+        }
     }
 }
 
@@ -142,7 +165,12 @@ impl Inner {
         partition: Partition,
         from: Offset,
         mode: ReadMode,
-    ) -> Result<KafkaReader, SourceError> {
+    ) -> Result<Box<dyn ChunkReader>, SourceError> {
+        if let (ReadMode::Bulk, Some(options)) = (mode, &self.raw) {
+            let (options, topic) = (Arc::clone(options), Arc::clone(&self.topic));
+            let reader = RawReader::open(options, topic, partition, from)?;
+            return Ok(Box::new(reader));
+        }
         question::inside(self.watermarks(partition)?, partition, from)?;
         let stand = Stand {
             topic: Arc::clone(&self.topic),
@@ -159,7 +187,8 @@ impl Inner {
                 (Arc::clone(slot.client()), Some(slot))
             }
         };
-        KafkaReader::open(client, slot, stand).map_err(reader::fatal)
+        let reader = KafkaReader::open(client, slot, stand).map_err(reader::fatal)?;
+        Ok(Box::new(reader))
     }
 }
 
@@ -179,10 +208,8 @@ impl LogSource for KafkaSource {
         from: Offset,
         mode: ReadMode,
     ) -> Result<Box<dyn ChunkReader>, SourceError> {
-        let reader = self
-            .ask(move |inner| inner.open(partition, from, mode))
-            .await?;
-        Ok(Box::new(reader))
+        self.ask(move |inner| inner.open(partition, from, mode))
+            .await
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::kafka_node::{KafkaInstallation, KafkaNode};
+use crate::kafka_node::{KafkaExtras, KafkaInstallation, KafkaNode};
 use crate::port::{self, Purpose};
 use crate::process::{ServerProcess, Signal, wait_until};
 use crate::watchdog::Watchdog;
@@ -42,6 +42,8 @@ impl KafkaState {
                     broker_port: 0,
                     controller_port: 0,
                     process: None,
+                    extras: KafkaExtras::default(),
+                    extra_ports: Vec::new(),
                 })
                 .collect(),
         };
@@ -49,8 +51,23 @@ impl KafkaState {
         Ok(state)
     }
 
+    /// Adds to all nodes, before the first start, what they have beyond the usual.
+    fn add(&mut self, extras: &KafkaExtras) -> Result<()> {
+        for node in &mut self.nodes {
+            node.extras = extras.clone();
+        }
+        self.choose_ports()
+    }
+
     fn choose_ports(&mut self) -> Result<()> {
-        let brokers = port::free(Purpose::Broker, self.nodes.len())?;
+        let extra = self.nodes.iter().map(|node| node.extras.listeners.len());
+        let extra: usize = extra.sum();
+        let mut brokers = port::free(Purpose::Broker, self.nodes.len() + extra)?;
+        let mut more = brokers.split_off(self.nodes.len()).into_iter();
+        for node in &mut self.nodes {
+            let count = node.extras.listeners.len();
+            node.extra_ports = more.by_ref().take(count).collect();
+        }
         let controllers = port::free(Purpose::Controller, self.nodes.len())?;
         for (node, ports) in self
             .nodes
@@ -242,13 +259,32 @@ impl KafkaCluster {
     /// # Errors
     /// When Java or the jars cannot be had, or a node does not come up (with its log's end).
     pub fn start(dir: &Path, nodes: usize) -> Result<Self> {
+        Self::start_with(dir, nodes, &KafkaExtras::default())
+    }
+
+    /// Starts a cluster that has more listeners, settings or users than the usual one.
+    ///
+    /// # Errors
+    /// As [`KafkaCluster::start`].
+    pub fn start_with(dir: &Path, nodes: usize, extras: &KafkaExtras) -> Result<Self> {
+        let mut state = KafkaState::plan(nodes)?;
+        state.add(extras)?;
         let mut cluster = Self {
             dir: dir.to_path_buf(),
-            state: KafkaState::plan(nodes)?,
+            state,
             watchdog: None,
         };
         cluster.ensure()?;
         Ok(cluster)
+    }
+
+    /// The port of an extra listener on the first node.
+    pub fn listener_port(&self, name: &str) -> Option<u16> {
+        let node = self.state.nodes.first()?;
+        let mut listeners = node.extras.listeners.iter().zip(&node.extra_ports);
+        listeners
+            .find(|(listener, _)| listener.0 == name)
+            .map(|(_, port)| *port)
     }
 
     /// Starts the nodes that were killed and waits until all see each other again.

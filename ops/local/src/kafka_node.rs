@@ -91,6 +91,23 @@ pub(crate) struct KafkaNode {
     pub(crate) broker_port: u16,
     pub(crate) controller_port: u16,
     pub(crate) process: Option<ServerProcess>,
+    #[serde(default)]
+    pub(crate) extras: KafkaExtras,
+    /// Ports of the extra listeners, in their order.
+    #[serde(default)]
+    pub(crate) extra_ports: Vec<u16>,
+}
+
+/// What a cluster's nodes have beyond the usual.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KafkaExtras {
+    /// Listeners for clients, by name and security protocol; they are advertised as `localhost`.
+    pub listeners: Vec<(String, String)>,
+    /// Broker settings.
+    pub settings: Vec<(String, String)>,
+    /// SCRAM credentials that the storage is formatted with, such as
+    /// `SCRAM-SHA-256=[name=alice,password=secret]`.
+    pub scram: Vec<String>,
 }
 
 impl KafkaNode {
@@ -126,6 +143,12 @@ impl KafkaNode {
             .arg(installation.class_path())
             .args(["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c"])
             .arg(&properties)
+            .args(
+                self.extras
+                    .scram
+                    .iter()
+                    .flat_map(|user| ["--add-scram", user]),
+            )
             .current_dir(&home)
             .stdin(Stdio::null())
             .output()
@@ -176,14 +199,24 @@ impl KafkaNode {
             .iter()
             .map(|peer| format!("{}@127.0.0.1:{}", peer.id, peer.controller_port))
             .collect();
+        let extra = self.extras.listeners.iter().zip(&self.extra_ports);
+        let (mut bound, mut advertised, mut protocols) =
+            (String::new(), String::new(), String::new());
+        for ((name, protocol), port) in extra {
+            // Writing to a string cannot fail.
+            let _ = write!(bound, ",{name}://127.0.0.1:{port}");
+            let _ = write!(advertised, ",{name}://localhost:{port}");
+            let _ = write!(protocols, ",{name}:{protocol}");
+        }
         let mut text = format!(
             "process.roles=broker,controller\n\
              node.id={id}\n\
              controller.quorum.voters={voters}\n\
              controller.listener.names=CONTROLLER\n\
              inter.broker.listener.name=PLAINTEXT\n\
-             listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{broker}\n\
+             listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}{bound}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{broker}{advertised}\n\
+             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}\n\
              log.dirs={data}\n",
             id = self.id,
             voters = voters.join(","),
@@ -197,6 +230,9 @@ impl KafkaNode {
             .chain(settings::kafka_replication(peers.len()))
         {
             // Writing to a string cannot fail.
+            let _ = writeln!(text, "{name}={value}");
+        }
+        for (name, value) in &self.extras.settings {
             let _ = writeln!(text, "{name}={value}");
         }
         text
@@ -229,7 +265,25 @@ mod tests {
             broker_port: 20_000 + id as u16,
             controller_port: 24_000 + id as u16,
             process: None,
+            extras: KafkaExtras::default(),
+            extra_ports: Vec::new(),
         }
+    }
+
+    #[test]
+    fn extra_listeners_and_settings_are_added_on_loopback() {
+        let mut one = node(1);
+        one.extras = KafkaExtras {
+            listeners: vec![("LOGIN".into(), "SASL_SSL".into())],
+            settings: vec![("ssl.client.auth".into(), "required".into())],
+            scram: Vec::new(),
+        };
+        one.extra_ports = vec![20_900];
+        let text = one.properties(Path::new("/d"), std::slice::from_ref(&one));
+        assert!(text.contains(",LOGIN://127.0.0.1:20900\n"));
+        assert!(text.contains(",LOGIN://localhost:20900\n"));
+        assert!(text.contains("CONTROLLER:PLAINTEXT,LOGIN:SASL_SSL\n"));
+        assert!(text.contains("ssl.client.auth=required\n"));
     }
 
     #[test]

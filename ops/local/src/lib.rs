@@ -34,6 +34,7 @@ mod watchdog;
 pub use error::{Error, Result};
 pub use http::get as http_get;
 pub use kafka::KafkaCluster;
+pub use kafka_node::KafkaExtras;
 pub use postgres::{PostgresOptions, PostgresServer};
 pub use prometheus::{PrometheusOptions, PrometheusServer, ScrapeTarget, promtool};
 pub use stack::{Addresses, ServerStatus, Stack, StackGuard, StackOptions, StackStatus};

@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use refold_ports::Registry;
+use refold_source_kafka::BulkClient;
+use refold_source_kafka::ConfigError;
 use refold_source_kafka::KafkaConfig;
 use refold_source_kafka::KafkaSource;
 use refold_store_postgres::PgRegistry;
 use refold_store_postgres::SessionOptions;
 use refold_telemetry::ProcessLabels;
 
+use crate::cli;
 use crate::cli::Failure;
+use crate::cli::KafkaArgs;
 use crate::cli::LogArgs;
 use crate::cli::StoreArgs;
 use crate::machine::revision;
@@ -37,9 +41,19 @@ pub(crate) fn session(args: &StoreArgs) -> Result<SessionOptions, Failure> {
 }
 
 /// The log of a topic. Nothing is asked of the brokers yet.
-pub(crate) fn log(args: &LogArgs) -> Result<KafkaSource, Failure> {
-    let config = KafkaConfig::new(&args.brokers);
-    KafkaSource::new(config, &args.topic).map_err(|error| Failure::usage(error.to_string()))
+pub(crate) fn log(args: &LogArgs, kafka: &KafkaArgs) -> Result<KafkaSource, Failure> {
+    let usage = |error: ConfigError| Failure::usage(error.to_string());
+    let client = match kafka.bulk_client {
+        cli::BulkClient::Raw => BulkClient::Raw,
+        cli::BulkClient::Librdkafka => BulkClient::Librdkafka,
+    };
+    let mut config = KafkaConfig::new(&args.brokers).with_bulk_client(client);
+    for property in kafka.properties()? {
+        config = config
+            .with_property(property.name, property.value)
+            .map_err(usage)?;
+    }
+    KafkaSource::new(config, &args.topic).map_err(usage)
 }
 
 /// Brings the control tables up to date and opens the registry.

@@ -1,6 +1,5 @@
 //! What a reader says when the log changes under it, on a real broker.
 
-use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -15,13 +14,15 @@ use refold_ports::conformance::log::StagedTopic;
 use refold_ports::source::ChunkReader;
 use refold_ports::source::LogSource;
 use refold_ports::source::ReadLimit;
-use refold_ports::source::ReadMode;
 use refold_ports::source::SourceError;
+use refold_source_kafka::BulkClient;
 use refold_source_kafka::KafkaConfig;
 use refold_source_kafka::KafkaSource;
 
+use crate::stage;
 use crate::stage::Broker;
 use crate::stage::Topic;
+use crate::stage::WAYS;
 
 pub(crate) const P0: Partition = Partition(0);
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -100,8 +101,12 @@ async fn records_deleted_under_a_slow_reader_are_an_error_and_never_a_jump() {
     ] {
         config = config.with_property(name, value).expect("queues are free");
     }
-    let source = KafkaSource::new(config, topic.name()).expect("a legal configuration");
-    for (mode, from, low) in [(ReadMode::Bulk, 0, 1_000), (ReadMode::Tail, 1_000, 1_900)] {
+    for ((client, mode), (from, low)) in
+        WAYS.into_iter()
+            .zip([(0, 700), (700, 1_300), (1_300, 1_900)])
+    {
+        let config = config.clone().with_bulk_client(client);
+        let source = KafkaSource::new(config, topic.name()).expect("a legal configuration");
         let reader = source.open(P0, Offset(from), mode).await.expect("opens");
         let (reader, first) =
             with_reader(reader, move |reader| read_through(reader, Offset(from + 1))).await;
@@ -131,8 +136,9 @@ async fn a_deleted_topic_is_missing_for_its_readers() {
     let (broker, topic) = staged("deleted-topic", 1).await;
     topic.produce(P0, records(0, 10, 10)).await;
     let mut readers = Vec::new();
-    for mode in [ReadMode::Bulk, ReadMode::Tail] {
-        let reader = topic.source().open(P0, Offset(0), mode).await;
+    for (client, mode) in WAYS {
+        let source = stage::source_by(client, &testing::stack().kafka, &topic.name());
+        let reader = source.open(P0, Offset(0), mode).await;
         let reading = with_reader(reader.expect("opens"), |reader| {
             read_through(reader, Offset(10))
         });
@@ -153,15 +159,16 @@ async fn a_longer_topic_under_the_same_name_is_never_read_on() {
     topic.produce(P0, records(0, 100, 10)).await;
     let before = topic.source().identity().await.expect("is there");
     assert!(before.topic_id.is_some());
-    for mode in [ReadMode::Bulk, ReadMode::Tail] {
-        let reader = topic.source().open(P0, Offset(0), mode).await;
+    for (client, mode) in WAYS {
+        let source = stage::source_by(client, &testing::stack().kafka, &name);
+        let reader = source.open(P0, Offset(0), mode).await;
         let (reader, _) = with_reader(reader.expect("opens"), |reader| {
             read_through(reader, Offset(100))
         })
         .await;
         broker.delete_topic(&name).await;
-        crate::stage::eventually("the name to be free", || async {
-            let asked = crate::stage::source(&testing::stack().kafka, &name)
+        stage::eventually("the name to be free", || async {
+            let asked = stage::source(&testing::stack().kafka, &name)
                 .identity()
                 .await;
             matches!(asked, Err(SourceError::TopicMissing(_))).then_some(())
@@ -186,10 +193,10 @@ async fn a_longer_topic_under_the_same_name_is_never_read_on() {
             matches!(error, SourceError::Fatal(_) | SourceError::TopicMissing(_)),
             "{error:?}"
         );
-        println!("{mode:?} reader of a topic that was created again: {error}");
+        println!("{client:?} {mode:?} reader of a topic that was created again: {error}");
         let after = topic.source().identity().await.expect("is there again");
         assert_ne!(before, after);
-        let reopened = topic.source().open(P0, Offset(0), mode).await;
+        let reopened = source.open(P0, Offset(0), mode).await;
         let (_, offsets) = with_reader(reopened.expect("opens"), |reader| {
             read_through(reader, Offset(300))
         })
@@ -204,12 +211,17 @@ async fn a_broker_that_dies_is_unreachable_and_its_readers_go_on_when_it_is_back
     let mut cluster = KafkaCluster::start(dir.path(), 1).expect("a broker");
     let brokers = cluster.bootstrap().to_owned();
     let broker = Broker::new(&brokers);
-    broker.create_topic("outage", 2).await;
+    broker.create_topic("outage", WAYS.len() as i32).await;
     let topic = Topic::new(&broker, "outage");
     let config = KafkaConfig::new(&brokers).with_deadline(Duration::from_secs(1));
-    let source = Arc::new(KafkaSource::new(config, "outage").expect("a legal configuration"));
+    let source_by = |client| {
+        let config = config.clone().with_bulk_client(client);
+        KafkaSource::new(config, "outage").expect("a legal configuration")
+    };
+    let source = source_by(BulkClient::Raw);
     let mut readers = Vec::new();
-    for (partition, mode) in [(P0, ReadMode::Bulk), (Partition(1), ReadMode::Tail)] {
+    for (partition, (client, mode)) in (0..).map(Partition).zip(WAYS) {
+        let source = source_by(client);
         topic.produce(partition, records(0, 50, 10)).await;
         let reader = source.open(partition, Offset(0), mode).await;
         let (reader, offsets) = with_reader(reader.expect("opens"), |reader| {

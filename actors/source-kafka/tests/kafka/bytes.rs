@@ -17,7 +17,6 @@ use refold_local::testing::ScratchDir;
 use refold_ports::conformance::log::NewRecord;
 use refold_ports::conformance::log::StagedTopic;
 use refold_ports::source::LogSource;
-use refold_ports::source::ReadMode;
 use refold_ports::source::SourceError;
 
 use crate::broker::P0;
@@ -28,6 +27,7 @@ use crate::broker::with_reader;
 use crate::stage;
 use crate::stage::Broker;
 use crate::stage::Topic;
+use crate::stage::WAYS;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_of_every_codec_in_one_log_are_read() {
@@ -39,8 +39,8 @@ async fn records_of_every_codec_in_one_log_are_read() {
         let producer = stage::producer(brokers, &[("compression.type", codec)]);
         stage::send(&producer, &name, P0, records(0, 200, 300)).await;
     }
-    for mode in [ReadMode::Bulk, ReadMode::Tail] {
-        let source = stage::source(brokers, &name);
+    for (client, mode) in WAYS {
+        let source = stage::source_by(client, brokers, &name);
         let reader = source.open(P0, Offset(0), mode).await.expect("opens");
         let (_, offsets) = with_reader(reader, |reader| read_through(reader, Offset(1_000))).await;
         assert_eq!(offsets, (0..1_000).collect::<Vec<_>>());
@@ -123,8 +123,9 @@ async fn a_record_that_rotted_stops_the_reader_and_is_never_delivered() {
     let file = segment(dir.path(), "rot-0").expect("the partition has a segment");
     rot(&file, b"rots later");
 
-    for mode in [ReadMode::Bulk, ReadMode::Tail] {
-        let reader = topic.source().open(P0, Offset(0), mode).await;
+    for (client, mode) in WAYS {
+        let source = stage::source_by(client, &cluster.bootstrap(), "rot");
+        let reader = source.open(P0, Offset(0), mode).await;
         let (reader, (offsets, error)) = with_reader(reader.expect("opens"), read_to_error).await;
         assert_eq!(
             offsets,

@@ -13,7 +13,6 @@ use refold_domain::position::Offset;
 use refold_ports::source::ChunkReader;
 use refold_ports::source::LogSource;
 use refold_ports::source::ReadLimit;
-use refold_ports::source::ReadMode;
 use refold_ports::source::SourceError;
 use refold_source_kafka::KafkaConfig;
 use refold_source_kafka::KafkaSource;
@@ -104,7 +103,7 @@ fn read_disturbed(
 fn errors_that_pass_leave_nothing_out_and_repeat_nothing() {
     // The mock cluster stays on this thread, which may block while it reads.
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    for mode in [ReadMode::Bulk, ReadMode::Tail] {
+    for (client, mode) in stage::WAYS {
         let cluster = MockCluster::new(BROKERS).expect("a mock cluster");
         cluster.create_topic(TOPIC, 1, BROKERS).expect("a topic");
         let brokers = cluster.bootstrap_servers();
@@ -114,7 +113,9 @@ fn errors_that_pass_leave_nothing_out_and_repeat_nothing() {
         });
 
         // A queue of a few records, so that every round fetches.
-        let mut config = KafkaConfig::new(&brokers).with_deadline(Duration::from_secs(2));
+        let mut config = KafkaConfig::new(&brokers)
+            .with_deadline(Duration::from_secs(2))
+            .with_bulk_client(client);
         for (name, value) in [
             ("queued.max.messages.kbytes", "2"),
             ("fetch.message.max.bytes", "4096"),
@@ -124,7 +125,7 @@ fn errors_that_pass_leave_nothing_out_and_repeat_nothing() {
         let source = KafkaSource::new(config, TOPIC).expect("a legal configuration");
         let reader = runtime.block_on(source.open(P0, Offset(0), mode));
         let (offsets, failures) = read_disturbed(&mut *reader.expect("opens"), &cluster);
-        println!("{mode:?}: {failures} reads failed and were repeated");
+        println!("{client:?} {mode:?}: {failures} reads failed and were repeated");
         assert_eq!(offsets, (0..RECORDS as i64).collect::<Vec<_>>());
     }
 }

@@ -26,8 +26,17 @@ use refold_ports::conformance::log::NewRecord;
 use refold_ports::conformance::log::StagedTopic;
 use refold_ports::conformance::log::StagedTransaction;
 use refold_ports::source::LogSource;
+use refold_ports::source::ReadMode;
+use refold_source_kafka::BulkClient;
 use refold_source_kafka::KafkaConfig;
 use refold_source_kafka::KafkaSource;
+
+/// The ways in which a partition is read.
+pub(crate) const WAYS: [(BulkClient, ReadMode); 3] = [
+    (BulkClient::Raw, ReadMode::Bulk),
+    (BulkClient::Librdkafka, ReadMode::Bulk),
+    (BulkClient::Raw, ReadMode::Tail),
+];
 
 /// Longest wait for anything that the broker does on request.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -57,6 +66,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 #[derive(Clone)]
 pub(crate) struct Broker {
     brokers: String,
+    bulk_client: BulkClient,
     admin: Arc<AdminClient<DefaultClientContext>>,
     producer: FutureProducer,
     committed: Arc<BaseConsumer>,
@@ -79,6 +89,7 @@ impl Broker {
         };
         Self {
             brokers: brokers.to_owned(),
+            bulk_client: BulkClient::default(),
             admin: Arc::new(client(&[]).create().expect("an admin client")),
             producer: producer(brokers, &[("enable.idempotence", "true")]),
             committed: watcher("read_committed"),
@@ -86,9 +97,30 @@ impl Broker {
         }
     }
 
+    /// The same stage, whose topics are read by `client`.
+    pub(crate) fn read_by(mut self, client: BulkClient) -> Self {
+        self.bulk_client = client;
+        self
+    }
+
     /// Creates a topic and waits until every partition has a leader.
     pub(crate) async fn create_topic(&self, name: &str, partitions: i32) {
-        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        self.create_topic_with(name, partitions, 1, &[]).await;
+    }
+
+    /// Creates a topic with `replicas` copies and settings of its own.
+    pub(crate) async fn create_topic_with(
+        &self,
+        name: &str,
+        partitions: i32,
+        replicas: i32,
+        settings: &[(&str, &str)],
+    ) {
+        let replicas = TopicReplication::Fixed(replicas);
+        let topic = settings.iter().fold(
+            NewTopic::new(name, partitions, replicas),
+            |topic, (setting, value)| topic.set(setting, value),
+        );
         let created = self.admin.create_topics([&topic], &options()).await;
         created.expect("the request is answered")[0]
             .as_ref()
@@ -109,6 +141,16 @@ impl Broker {
         deleted.expect("the request is answered")[0]
             .as_ref()
             .expect("the topic is deleted");
+    }
+
+    /// The broker that leads a partition.
+    pub(crate) async fn leader(&self, topic: &str, partition: Partition) -> i32 {
+        let (asker, topic) = (Arc::clone(&self.committed), topic.to_owned());
+        let metadata = blocking(move || asker.fetch_metadata(Some(&topic), PATIENCE)).await;
+        let metadata = metadata.expect("the brokers answer");
+        let mut partitions = metadata.topics()[0].partitions().iter();
+        let led = partitions.find(|led| led.id() == partition.0);
+        led.expect("the partition is known").leader()
     }
 
     /// The end of a partition: of everything, or of what is committed.
@@ -182,13 +224,19 @@ impl LogHarness for Broker {
 
     fn missing(&self) -> Arc<dyn LogSource> {
         let name = refold_local::testing::unique_topic("never-created");
-        Arc::new(source(&self.brokers, &name))
+        Arc::new(source_by(self.bulk_client, &self.brokers, &name))
     }
 }
 
 /// The adapter under test.
 pub(crate) fn source(brokers: &str, topic: &str) -> KafkaSource {
-    KafkaSource::new(KafkaConfig::new(brokers), topic).expect("a legal configuration")
+    source_by(BulkClient::default(), brokers, topic)
+}
+
+/// The adapter under test, whose history is read by `client`.
+pub(crate) fn source_by(client: BulkClient, brokers: &str, topic: &str) -> KafkaSource {
+    let config = KafkaConfig::new(brokers).with_bulk_client(client);
+    KafkaSource::new(config, topic).expect("a legal configuration")
 }
 
 pub(crate) struct Topic {
@@ -202,7 +250,7 @@ impl Topic {
         Self {
             broker: broker.clone(),
             name: name.to_owned(),
-            source: source(&broker.brokers, name),
+            source: source_by(broker.bulk_client, &broker.brokers, name),
         }
     }
 }

@@ -10,6 +10,7 @@ use clap::Subcommand;
 use clap::ValueEnum;
 
 use super::Count;
+use super::KafkaArgs;
 use super::Share;
 use super::runs::BenchArgs;
 use super::runs::DemoArgs;
@@ -146,6 +147,9 @@ pub struct ProjectorArgs {
     /// The log.
     #[command(flatten)]
     pub log: LogArgs,
+    /// How it is read.
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
     /// The database.
     #[command(flatten)]
     pub store: StoreArgs,

@@ -4,6 +4,7 @@
 mod args;
 mod count;
 mod exit;
+mod kafka;
 mod normalise;
 mod runs;
 
@@ -12,5 +13,8 @@ pub use count::Count;
 pub use count::Share;
 pub use exit::Failure;
 pub use exit::Kind;
+pub use kafka::BulkClient;
+pub use kafka::KafkaArgs;
+pub use kafka::Property;
 pub use normalise::normalise;
 pub use runs::*;

@@ -8,6 +8,7 @@ use clap::Subcommand;
 
 use super::Count;
 use super::Format;
+use super::KafkaArgs;
 use super::StreamArgs;
 use super::args::duration;
 
@@ -90,6 +91,9 @@ pub struct BenchReplayArgs {
     /// How often; the figures are of the last run, the rates of all are printed.
     #[arg(long, default_value_t = 1)]
     pub runs: usize,
+    /// How the log is read.
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
 }
 
 /// `demo`

@@ -174,7 +174,7 @@ async fn once(
 ) -> Result<Value, Failure> {
     let checked = Arc::clone(&projection);
     let registry = connect::registry(session).await?;
-    let source = connect::log(&ground.log)?;
+    let source = connect::log(&ground.log, &args.kafka)?;
     let board = Board::new();
     let defaults = ProjectorOptions::default();
     let options = ProjectorOptions {

@@ -33,7 +33,7 @@ pub(crate) async fn run(
 ) -> Result<ExitCode, Failure> {
     let options = options(&args)?;
     let session = connect::session(&args.store)?;
-    let source = connect::log(&args.log)?;
+    let source = connect::log(&args.log, &args.kafka)?;
     let listener = TcpListener::bind(args.metrics_listen)
         .await
         .map_err(|error| {
