@@ -14,6 +14,7 @@
 
 mod account;
 mod broker;
+mod codec;
 mod describe;
 mod encode;
 mod error;
@@ -36,6 +37,7 @@ mod zipf;
 
 pub use account::Change;
 pub use broker::{Target, end_offsets};
+pub use codec::{Codec, Compression, UnknownCodec};
 pub use describe::{Profile, describe};
 pub use encode::Encoder;
 pub use error::{Cause, SeedError};
@@ -47,4 +49,4 @@ pub use seed::{SeedOptions, SeedReport, seed};
 pub use stored::stored_params;
 pub use stream::{DrawnEvent, PartitionStream};
 pub use tail::{TailOptions, TailReport, tail};
-pub use write::{Acked, Codec, OnAcked, UnknownCodec};
+pub use write::{Acked, OnAcked};

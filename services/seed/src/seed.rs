@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::broker::Target;
+use crate::codec::Compression;
 use crate::error::SeedError;
 use crate::layout::Layout;
 use crate::pace::Pacer;
@@ -15,7 +16,7 @@ use crate::params::SeedParams;
 use crate::progress::{self, Progress};
 use crate::resume::{self, Found};
 use crate::stored::store_params;
-use crate::write::{Batching, Codec, Ledger, Writer};
+use crate::write::{Batching, Ledger, Writer};
 
 /// What to seed, and how.
 #[derive(Debug, Clone)]
@@ -27,7 +28,7 @@ pub struct SeedOptions {
     /// Copies of every partition, when the topic is created.
     pub replication: i32,
     /// How batches are compressed.
-    pub codec: Codec,
+    pub codec: Compression,
     /// Most events per second; 0 for as many as possible.
     pub rate: u64,
     /// Threads that generate and produce; 0 for one a core.
@@ -46,7 +47,7 @@ impl SeedOptions {
             target,
             params,
             replication: 1,
-            codec: Codec::default(),
+            codec: Compression::default(),
             rate: 0,
             threads: 0,
             progress: Progress::default(),

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use refold_domain::decode::WireFormat;
 use refold_seed::Cause;
-use refold_seed::Codec;
+use refold_seed::Compression;
 use refold_seed::ExpectedOptions;
 use refold_seed::InvalidParams;
 use refold_seed::SeedError;
@@ -84,8 +84,8 @@ pub(crate) fn params(stream: &StreamArgs, format: Format) -> Result<SeedParams, 
     Ok(params)
 }
 
-fn codec(name: &str) -> Result<Codec, Failure> {
-    name.parse()
+fn codec(text: &str) -> Result<Compression, Failure> {
+    text.parse()
         .map_err(|error: refold_seed::UnknownCodec| Failure::usage(error.to_string()))
 }
 
