@@ -14,6 +14,7 @@
 
 mod account;
 mod broker;
+mod bulk;
 mod codec;
 mod describe;
 mod encode;
@@ -26,6 +27,7 @@ mod parallel;
 mod params;
 mod progress;
 mod random;
+mod record;
 mod resume;
 mod seed;
 mod stored;

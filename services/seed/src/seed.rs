@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::broker::Target;
+use crate::bulk::BulkWriter;
 use crate::codec::Compression;
 use crate::error::SeedError;
 use crate::layout::Layout;
@@ -16,7 +17,7 @@ use crate::params::SeedParams;
 use crate::progress::{self, Progress};
 use crate::resume::{self, Found};
 use crate::stored::store_params;
-use crate::write::{Batching, Ledger, Writer};
+use crate::write::{Append, Batching, Ledger, Writer};
 
 /// What to seed, and how.
 #[derive(Debug, Clone)]
@@ -178,24 +179,36 @@ impl Run<'_> {
     /// Takes partition after partition. State is held for one at a time, so
     /// that the memory needed does not grow with the number of partitions.
     fn worker(&self) -> Result<(), SeedError> {
-        let options = self.options;
-        let mut writer = Writer::new(
-            &options.target,
-            &options.params,
-            options.codec,
-            Batching::Bulk,
-            self.ledger,
-        )?;
+        let mut writer = self.writer()?;
         while let Some(&partition) = self.order.get(self.next.fetch_add(1, Ordering::Relaxed)) {
             if self.is_stopped() {
                 break;
             }
-            self.partition(partition, &mut writer)?;
+            self.partition(partition, &mut *writer)?;
         }
         writer.flush()
     }
 
-    fn partition(&self, partition: u32, writer: &mut Writer) -> Result<(), SeedError> {
+    fn writer(&self) -> Result<Box<dyn Append>, SeedError> {
+        let SeedOptions {
+            target,
+            params,
+            codec,
+            ..
+        } = self.options;
+        Ok(match BulkWriter::new(target, params, *codec, self.ledger) {
+            Some(writer) => Box::new(writer?),
+            None => Box::new(Writer::new(
+                target,
+                params,
+                *codec,
+                Batching::Bulk,
+                self.ledger,
+            )?),
+        })
+    }
+
+    fn partition(&self, partition: u32, writer: &mut dyn Append) -> Result<(), SeedError> {
         let end = self.layout.events(partition);
         let Some(mut stream) = self.found.stream(partition)? else {
             return Ok(());

@@ -13,7 +13,7 @@ use crate::params::SeedParams;
 use crate::resume::{self, Found};
 use crate::stored::stored_params;
 use crate::stream::PartitionStream;
-use crate::write::{Batching, Ledger, OnAcked, Writer};
+use crate::write::{Append, Batching, Ledger, OnAcked, Writer};
 
 /// How to continue a log.
 pub struct TailOptions {

@@ -96,6 +96,23 @@ impl Ledger {
         }
     }
 
+    /// Takes a whole batch at once; nobody is told its records.
+    pub(crate) fn acknowledge_batch(&self, partition: u32, offset: i64, count: u64) {
+        let Some(next) = self.next.get(partition as usize) else {
+            return;
+        };
+        let expected = next.fetch_add(count, Ordering::Relaxed);
+        if offset != expected.cast_signed() {
+            self.fail(SeedError::Displaced {
+                partition,
+                found: offset,
+                expected,
+            });
+            return;
+        }
+        self.acked.fetch_add(count, Ordering::Relaxed);
+    }
+
     fn acknowledge(&self, partition: u32, offset: i64, key: Option<&[u8]>) {
         let Some(next) = self.next.get(partition as usize) else {
             return;
@@ -155,6 +172,18 @@ pub(crate) enum Batching {
     Prompt,
 }
 
+/// Where events go, in the order of their partition's stream.
+pub(crate) trait Append {
+    /// Queues one record; blocks while too much is on its way.
+    fn send(&mut self, partition: u32, event: &DrawnEvent) -> Result<(), SeedError>;
+
+    /// Passes `pause`, and sends meanwhile what has waited too long.
+    fn wait(&mut self, pause: Duration) -> Result<(), SeedError>;
+
+    /// Waits until everything that was queued is acknowledged.
+    fn flush(&mut self) -> Result<(), SeedError>;
+}
+
 /// One producer: its partitions are written by nobody else in this process.
 pub(crate) struct Writer {
     producer: BaseProducer<Acknowledgements>,
@@ -168,7 +197,15 @@ pub(crate) struct Writer {
 /// Records between two looks at the acknowledgements.
 const POLL_EVERY: u32 = 512;
 /// How long a full queue or the end of the log may take to get through.
-const DELIVERED_WITHIN: Duration = Duration::from_secs(150);
+pub(crate) const DELIVERED_WITHIN: Duration = Duration::from_secs(150);
+
+/// What a writer ends with when any of them has failed; the ledger knows why.
+pub(crate) fn canceled() -> SeedError {
+    SeedError::Delivery {
+        partition: 0,
+        source: KafkaError::Canceled,
+    }
+}
 
 impl Writer {
     pub(crate) fn new(
@@ -213,8 +250,18 @@ impl Writer {
         })
     }
 
-    /// Queues one record; blocks while the queue is full.
-    pub(crate) fn send(&mut self, partition: u32, event: &DrawnEvent) -> Result<(), SeedError> {
+    /// Ends the run of this writer when any of them has failed; the ledger
+    /// knows why.
+    fn check(&self) -> Result<(), SeedError> {
+        if self.ledger.has_failed() {
+            return Err(canceled());
+        }
+        Ok(())
+    }
+}
+
+impl Append for Writer {
+    fn send(&mut self, partition: u32, event: &DrawnEvent) -> Result<(), SeedError> {
         self.value.clear();
         self.encoder.encode(event, &mut self.value);
         let mut space = [0; 10];
@@ -243,8 +290,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Serves acknowledgements for `pause`.
-    pub(crate) fn wait(&mut self, pause: Duration) -> Result<(), SeedError> {
+    fn wait(&mut self, pause: Duration) -> Result<(), SeedError> {
         self.unpolled = 0;
         let until = Instant::now() + pause;
         loop {
@@ -257,26 +303,13 @@ impl Writer {
         }
     }
 
-    /// Waits until everything that was queued is acknowledged.
-    pub(crate) fn flush(&mut self) -> Result<(), SeedError> {
+    fn flush(&mut self) -> Result<(), SeedError> {
         let flushed = self.producer.flush(DELIVERED_WITHIN);
         self.check()?;
         flushed.map_err(|source| SeedError::Delivery {
             partition: 0,
             source,
         })
-    }
-
-    /// Ends the run of this writer when any of them has failed; the ledger
-    /// knows why.
-    fn check(&self) -> Result<(), SeedError> {
-        if self.ledger.has_failed() {
-            return Err(SeedError::Delivery {
-                partition: 0,
-                source: KafkaError::Canceled,
-            });
-        }
-        Ok(())
     }
 }
 
