@@ -43,10 +43,50 @@ fn payloads_agree(text: &str) -> Result<bool, TestCaseError> {
 
 /// Pieces that are almost what a producer would write.
 const TRICKY: [&str; 44] = [
-    "\"", "\\", "\\\"", "\\u0041", "\\ud800", "{", "}", "[", "]", ",", ":", "-", "0", "-0", "-1", "01",
-    "1.5", "1e3", "1E", ".", "e", "null", "true", "tru", "\u{0}", "\u{1f}", "\u{7f}", "\u{80}", "é",
-    "\u{2028}", " ", "\t", "\n", "\u{b}", "\u{feff}", "/", "999999999999999999", "9999999999999999999",
-    "9223372036854775808", "\"cents\":1,", "\"format\":1,", "\"type\":\"\",", "\"x\":{},", "\"after\":7,",
+    "\"",
+    "\\",
+    "\\\"",
+    "\\u0041",
+    "\\ud800",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "-",
+    "0",
+    "-0",
+    "-1",
+    "01",
+    "1.5",
+    "1e3",
+    "1E",
+    ".",
+    "e",
+    "null",
+    "true",
+    "tru",
+    "\u{0}",
+    "\u{1f}",
+    "\u{7f}",
+    "\u{80}",
+    "é",
+    "\u{2028}",
+    " ",
+    "\t",
+    "\n",
+    "\u{b}",
+    "\u{feff}",
+    "/",
+    "999999999999999999",
+    "9999999999999999999",
+    "9223372036854775808",
+    "\"cents\":1,",
+    "\"format\":1,",
+    "\"type\":\"\",",
+    "\"x\":{},",
+    "\"after\":7,",
 ];
 
 #[derive(Debug, Clone)]
@@ -101,7 +141,17 @@ fn value() -> impl Strategy<Value = String> {
     leaf.prop_recursive(3, 12, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(|v| format!("[{}]", v.join(","))),
-            object(&["cents", "owner", "currency", "overdraft_limit_cents", "after", "x"], inner),
+            object(
+                &[
+                    "cents",
+                    "owner",
+                    "currency",
+                    "overdraft_limit_cents",
+                    "after",
+                    "x"
+                ],
+                inner
+            ),
         ]
     })
 }
@@ -111,9 +161,8 @@ fn object(
     value: impl Strategy<Value = String> + Clone,
 ) -> impl Strategy<Value = String> + Clone {
     let space = select(&["", "", "", " ", "\n\t"][..]);
-    let member = (select(names), value, space).prop_map(|(name, value, space)| {
-        format!("{space}\"{name}\"{space}:{space}{value}{space}")
-    });
+    let member = (select(names), value, space)
+        .prop_map(|(name, value, space)| format!("{space}\"{name}\"{space}:{space}{value}{space}"));
     prop::collection::vec(member, 0..7).prop_map(|members| format!("{{{}}}", members.join(",")))
 }
 
@@ -176,7 +225,14 @@ fn ordinary_events_need_no_library() {
         assert!(matches!(agree(text.as_bytes()), Ok(true)), "{text}");
     }
     assert!(matches!(payloads_agree(OPENED), Ok(true)));
-    for name in ["opened", "deposited", "withdrawn", "reversed", "frozen", "closed"] {
+    for name in [
+        "opened",
+        "deposited",
+        "withdrawn",
+        "reversed",
+        "frozen",
+        "closed",
+    ] {
         let path = format!("{}/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
         let text = std::fs::read(&path).expect(&path);
         assert!(matches!(agree(&text), Ok(true)), "{name}");

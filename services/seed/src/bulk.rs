@@ -32,7 +32,7 @@ use crate::write::{Append, DELIVERED_WITHIN, Ledger, canceled};
 use batch::{Batch, Builder};
 use connection::{Answer, Connection};
 
-pub(crate) use batch::{BATCH_BYTES, ZSTD_LEVEL};
+pub(crate) use batch::ZSTD_LEVEL;
 
 /// Batches on their way at a time: enough to keep the broker busy while the
 /// next one is made.
@@ -74,13 +74,13 @@ impl BulkWriter {
     pub(crate) fn new(
         target: &Target,
         params: &SeedParams,
-        compression: Compression,
+        (compression, batch_bytes): (Compression, usize),
         ledger: &Arc<Ledger>,
     ) -> Option<Result<Self, SeedError>> {
         if !target.client.is_empty() {
             return None;
         }
-        let builder = Builder::new(compression)?;
+        let builder = Builder::new(compression, batch_bytes)?;
         Some(builder.map_err(SeedError::Output).and_then(|builder| {
             Ok(Self {
                 target: target.clone(),

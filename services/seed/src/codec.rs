@@ -4,6 +4,10 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+/// Record bytes of a batch unless others are asked for: as large as readers
+/// still decompress inside their cache.
+pub const BATCH_BYTES: usize = 128 << 10;
+
 /// How the producer compresses its batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Codec {

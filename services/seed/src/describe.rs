@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::bulk::{BATCH_BYTES, ZSTD_LEVEL};
+use crate::bulk::ZSTD_LEVEL;
+use crate::codec::BATCH_BYTES;
 use crate::encode::Encoder;
 use crate::layout::{Layout, key_digits};
 use crate::oracle::{Differing, Oracle};

@@ -88,7 +88,9 @@ pub enum SeedError {
         source: KafkaError,
     },
     /// The leader of a partition cannot be reached, or hung up.
-    #[error("partition {partition} took no more records: the connection to {brokers} broke: {source}")]
+    #[error(
+        "partition {partition} took no more records: the connection to {brokers} broke: {source}"
+    )]
     Connection {
         /// The partition.
         partition: u32,

@@ -39,7 +39,7 @@ mod zipf;
 
 pub use account::Change;
 pub use broker::{Target, end_offsets};
-pub use codec::{Codec, Compression, UnknownCodec};
+pub use codec::{BATCH_BYTES, Codec, Compression, UnknownCodec};
 pub use describe::{Profile, describe};
 pub use encode::Encoder;
 pub use error::{Cause, SeedError};
@@ -47,7 +47,7 @@ pub use expected::{ExpectedFormat, ExpectedOptions, UnknownExpectedFormat, expec
 pub use layout::{Layout, key_of, murmur2, partition_of_key};
 pub use params::{InvalidParams, SeedParams};
 pub use progress::Progress;
-pub use seed::{SeedOptions, SeedReport, seed};
+pub use seed::{MIN_BATCH_BYTES, SeedOptions, SeedReport, seed};
 pub use stored::stored_params;
 pub use stream::{DrawnEvent, PartitionStream};
 pub use tail::{TailOptions, TailReport, tail};

@@ -69,9 +69,7 @@ mod tests {
     fn a_record_is_laid_out_as_the_format_says() {
         let mut out = Vec::new();
         push_record(&mut out, (-1, 64), b"7", b"ab");
-        let expected = [
-            10 * 2, 0, 1, 0x80, 1, 2, b'7', 4, b'a', b'b', 0,
-        ];
+        let expected = [10 * 2, 0, 1, 0x80, 1, 2, b'7', 4, b'a', b'b', 0];
         assert_eq!(out, expected);
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::broker::Target;
 use crate::bulk::BulkWriter;
-use crate::codec::Compression;
+use crate::codec::{BATCH_BYTES, Compression};
 use crate::error::SeedError;
 use crate::layout::Layout;
 use crate::pace::Pacer;
@@ -30,6 +30,11 @@ pub struct SeedOptions {
     pub replication: i32,
     /// How batches are compressed.
     pub codec: Compression,
+    /// Record bytes of a batch before it is compressed, at least
+    /// [`MIN_BATCH_BYTES`]. Larger ones make a smaller log; a reader holds a
+    /// whole batch, and a broker refuses one that stays above its
+    /// `message.max.bytes` (1 MiB by default) when compressed.
+    pub batch_bytes: usize,
     /// Most events per second; 0 for as many as possible.
     pub rate: u64,
     /// Threads that generate and produce; 0 for one a core.
@@ -49,6 +54,7 @@ impl SeedOptions {
             params,
             replication: 1,
             codec: Compression::default(),
+            batch_bytes: BATCH_BYTES,
             rate: 0,
             threads: 0,
             progress: Progress::default(),
@@ -194,17 +200,17 @@ impl Run<'_> {
             target,
             params,
             codec,
+            batch_bytes,
             ..
         } = self.options;
-        Ok(match BulkWriter::new(target, params, *codec, self.ledger) {
+        let bytes = (*batch_bytes).max(MIN_BATCH_BYTES);
+        let own = BulkWriter::new(target, params, (*codec, bytes), self.ledger);
+        Ok(match own {
             Some(writer) => Box::new(writer?),
-            None => Box::new(Writer::new(
-                target,
-                params,
-                *codec,
-                Batching::Bulk,
-                self.ledger,
-            )?),
+            None => {
+                let batching = Batching::Bulk(bytes);
+                Box::new(Writer::new(target, params, *codec, batching, self.ledger)?)
+            }
         })
     }
 
@@ -233,6 +239,9 @@ impl Run<'_> {
         self.options.stop.load(Ordering::Relaxed) || self.ledger.has_failed()
     }
 }
+
+/// Smallest batch that is written; smaller ones compress to nothing much.
+pub const MIN_BATCH_BYTES: usize = 4 << 10;
 
 /// Events between two looks at the pace and at the stop flag.
 const STEP: u64 = 128;

@@ -11,7 +11,7 @@ use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
 use crate::broker::Target;
-use crate::codec::Compression;
+use crate::codec::{BATCH_BYTES, Compression};
 use crate::encode::Encoder;
 use crate::error::SeedError;
 use crate::layout::key_digits;
@@ -166,8 +166,8 @@ impl ProducerContext for Acknowledgements {
 /// How a writer trades delay for batch size.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Batching {
-    /// Batches are always full.
-    Bulk,
+    /// Batches are always full: of this many record bytes.
+    Bulk(usize),
     /// A record leaves within five milliseconds.
     Prompt,
 }
@@ -215,9 +215,9 @@ impl Writer {
         batching: Batching,
         ledger: &Arc<Ledger>,
     ) -> Result<Self, SeedError> {
-        let linger_ms = match batching {
-            Batching::Bulk => "100",
-            Batching::Prompt => "5",
+        let (linger_ms, batch_bytes) = match batching {
+            Batching::Bulk(bytes) => ("100", bytes),
+            Batching::Prompt => ("5", BATCH_BYTES),
         };
         let mut config = target.config();
         if let Some(level) = codec.level() {
@@ -230,7 +230,7 @@ impl Writer {
             .set("enable.gapless.guarantee", "true")
             .set("message.timeout.ms", "120000")
             .set("linger.ms", linger_ms)
-            .set("batch.size", "131072")
+            .set("batch.size", batch_bytes.to_string())
             .set("batch.num.messages", "10000")
             .set("queue.buffering.max.messages", "200000")
             .set("queue.buffering.max.kbytes", "65536")

@@ -14,8 +14,8 @@ use refold_local::testing;
 use refold_proto::WireFormat;
 use refold_seed::oracle::Oracle;
 use refold_seed::{
-    Cause, Layout, SeedError, SeedOptions, SeedParams, TailOptions, Target, end_offsets, key_of,
-    seed, stored_params, tail,
+    Cause, Layout, SeedError, SeedParams, TailOptions, Target, end_offsets, key_of, seed,
+    stored_params, tail,
 };
 
 use log::{Watch, assert_same, generated, options, params, read_back};

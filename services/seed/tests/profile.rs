@@ -124,7 +124,10 @@ fn a_partition_that_is_brought_forward_in_steps_is_the_one_that_was_drawn_at_onc
         }
     }
     let absent = (1..=2_000).find(|id| ids.binary_search(id).is_err());
-    assert_eq!(state.slot_of(i64::from(absent.expect("elsewhere")), 5), None);
+    assert_eq!(
+        state.slot_of(i64::from(absent.expect("elsewhere")), 5),
+        None
+    );
     // Not cut to 32 bits.
     assert_eq!(state.slot_of(i64::from(ids[0]) + (1 << 32), 0), None);
     assert_eq!(state.slot_of(-1, 0), None);

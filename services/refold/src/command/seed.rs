@@ -113,6 +113,8 @@ async fn seed(args: SeedWriteArgs) -> Result<ExitCode, Failure> {
     let options = SeedOptions {
         replication: args.replication,
         codec: codec(&args.codec)?,
+        batch_bytes: usize::try_from(args.batch.0)
+            .map_err(|_| Failure::usage("-batch is larger than any batch can be"))?,
         rate: args.rate.0,
         ..SeedOptions::new(target, params(&args.stream, args.format)?)
     };

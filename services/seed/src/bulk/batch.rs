@@ -7,10 +7,6 @@ use lz4_flex::frame::{BlockSize, FrameEncoder, FrameInfo};
 use crate::codec::{Codec, Compression};
 use crate::record::{BATCH_HEADER, push_record};
 
-/// Record bytes after which a batch is closed: as large as readers still
-/// decompress inside their cache.
-pub(crate) const BATCH_BYTES: usize = 128 << 10;
-
 /// A whole batch, ready to be sent, and again if need be.
 #[derive(Debug)]
 pub(super) struct Batch {
@@ -32,6 +28,8 @@ impl Batch {
 /// Collects the records of the next batch.
 pub(super) struct Builder {
     compressor: Compressor,
+    /// Record bytes after which the batch is closed.
+    batch_bytes: usize,
     records: Vec<u8>,
     compressed: Vec<u8>,
     count: u32,
@@ -50,7 +48,7 @@ pub(crate) const ZSTD_LEVEL: i32 = 3;
 
 impl Builder {
     /// `None` for what only the client library can compress.
-    pub(super) fn new(compression: Compression) -> Option<io::Result<Self>> {
+    pub(super) fn new(compression: Compression, batch_bytes: usize) -> Option<io::Result<Self>> {
         let compressor = match (compression.codec(), compression.level()) {
             (Codec::None, _) => Ok(Compressor::None),
             (Codec::Lz4, None | Some(0)) => Ok(Compressor::Lz4),
@@ -62,7 +60,8 @@ impl Builder {
         };
         Some(compressor.map(|compressor| Self {
             compressor,
-            records: Vec::with_capacity(BATCH_BYTES + 4096),
+            batch_bytes,
+            records: Vec::with_capacity(batch_bytes + 4096),
             compressed: Vec::new(),
             count: 0,
             first_ms: 0,
@@ -79,7 +78,7 @@ impl Builder {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.records.len() >= BATCH_BYTES
+        self.records.len() >= self.batch_bytes
     }
 
     /// Adds a record. Timestamps ascend.

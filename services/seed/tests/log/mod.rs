@@ -7,13 +7,14 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use refold_seed::{
-    Encoder, Layout, PartitionStream, Progress, SeedOptions, SeedParams, Target, end_offsets, key_of,
+    Encoder, Layout, PartitionStream, Progress, SeedOptions, SeedParams, Target, end_offsets,
+    key_of,
 };
 
 /// Key, value, timestamp in milliseconds.
-pub type Record = (Vec<u8>, Vec<u8>, Option<i64>);
+pub(crate) type Record = (Vec<u8>, Vec<u8>, Option<i64>);
 
-pub fn params(events: u64, aggregates: u64) -> SeedParams {
+pub(crate) fn params(events: u64, aggregates: u64) -> SeedParams {
     SeedParams {
         events,
         aggregates,
@@ -22,7 +23,7 @@ pub fn params(events: u64, aggregates: u64) -> SeedParams {
     }
 }
 
-pub fn options(target: &Target, params: &SeedParams) -> SeedOptions {
+pub(crate) fn options(target: &Target, params: &SeedParams) -> SeedOptions {
     SeedOptions {
         progress: Progress::Silent,
         ..SeedOptions::new(target.clone(), params.clone())
@@ -30,7 +31,7 @@ pub fn options(target: &Target, params: &SeedParams) -> SeedOptions {
 }
 
 /// What the stream of `params` says the log holds below `ends`.
-pub fn generated(params: &SeedParams, ends: &[u64]) -> Vec<Vec<Record>> {
+pub(crate) fn generated(params: &SeedParams, ends: &[u64]) -> Vec<Vec<Record>> {
     let layout = Layout::new(params).expect("a log");
     let mut encoder = Encoder::new(params);
     (0..)
@@ -53,7 +54,7 @@ pub fn generated(params: &SeedParams, ends: &[u64]) -> Vec<Vec<Record>> {
 }
 
 /// What the log really holds; every offset from 0 must be there.
-pub fn read_back(target: &Target) -> Vec<Vec<Record>> {
+pub(crate) fn read_back(target: &Target) -> Vec<Vec<Record>> {
     let ends = end_offsets(target).expect("the topic exists");
     let reader: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", &target.brokers)
@@ -95,7 +96,7 @@ pub fn read_back(target: &Target) -> Vec<Vec<Record>> {
     log
 }
 
-pub fn assert_same(left: &[Vec<Record>], right: &[Vec<Record>]) {
+pub(crate) fn assert_same(left: &[Vec<Record>], right: &[Vec<Record>]) {
     assert_eq!(left.len(), right.len());
     for (partition, (left, right)) in left.iter().zip(right).enumerate() {
         assert_eq!(left.len(), right.len(), "partition {partition}");
@@ -106,13 +107,13 @@ pub fn assert_same(left: &[Vec<Record>], right: &[Vec<Record>]) {
 }
 
 /// Looks at how many records a topic holds, with one connection.
-pub struct Watch {
+pub(crate) struct Watch {
     reader: BaseConsumer,
     topic: String,
 }
 
 impl Watch {
-    pub fn new(target: &Target) -> Self {
+    pub(crate) fn new(target: &Target) -> Self {
         let reader = ClientConfig::new()
             .set("bootstrap.servers", &target.brokers)
             .set("allow.auto.create.topics", "false")
@@ -123,7 +124,7 @@ impl Watch {
     }
 
     /// 0 while there is no such topic.
-    pub fn written(&self) -> u64 {
+    pub(crate) fn written(&self) -> u64 {
         let end = |partition| {
             let marks =
                 self.reader
