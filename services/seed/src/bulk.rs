@@ -14,20 +14,20 @@ mod connection;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::BaseConsumer;
 
 use crate::broker::Target;
-use crate::codec::Compression;
 use crate::encode::Encoder;
 use crate::error::SeedError;
 use crate::layout::key_digits;
-use crate::params::SeedParams;
 use crate::resume;
+use crate::seed::SeedOptions;
 use crate::stream::DrawnEvent;
-use crate::write::{Append, DELIVERED_WITHIN, Ledger, canceled};
+use crate::write::{Append, Ledger, canceled};
 
 use batch::{Batch, Builder};
 use connection::{Answer, Connection};
@@ -39,6 +39,9 @@ pub(crate) use batch::ZSTD_LEVEL;
 const IN_FLIGHT: usize = 5;
 /// How long a record of a slow log may wait for its batch to fill.
 const LINGER: Duration = Duration::from_millis(100);
+/// How long a broker may be away. After a crash it reads through its whole log
+/// before it answers.
+const BACK_WITHIN: Duration = Duration::from_secs(600);
 /// Pause before a broker is asked again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(300);
 
@@ -54,6 +57,8 @@ pub(crate) struct BulkWriter {
     /// When the first record of the open batch came.
     opened: Instant,
     lane: Lane,
+    /// Set when the run is to end: then nobody waits for a broker.
+    stop: Arc<AtomicBool>,
 }
 
 /// The partition at hand.
@@ -72,26 +77,26 @@ impl BulkWriter {
     /// `None` when the cluster or the codec asks for the client library: for
     /// credentials, or for a compression that only the library knows.
     pub(crate) fn new(
-        target: &Target,
-        params: &SeedParams,
-        (compression, batch_bytes): (Compression, usize),
+        options: &SeedOptions,
         ledger: &Arc<Ledger>,
     ) -> Option<Result<Self, SeedError>> {
+        let target = &options.target;
         if !target.client.is_empty() {
             return None;
         }
-        let builder = Builder::new(compression, batch_bytes)?;
+        let builder = Builder::new(options.codec, options.batch_bytes)?;
         Some(builder.map_err(SeedError::Output).and_then(|builder| {
             Ok(Self {
                 target: target.clone(),
                 ledger: Arc::clone(ledger),
                 asker: target.asker()?,
                 connection: None,
-                encoder: Encoder::new(params),
+                encoder: Encoder::new(&options.params),
                 value: Vec::with_capacity(1024),
                 builder,
                 opened: Instant::now(),
                 lane: Lane::default(),
+                stop: Arc::clone(&options.stop),
             })
         }))
     }
@@ -149,11 +154,12 @@ impl BulkWriter {
         let Err(mut trouble) = result else {
             return self.check();
         };
-        let deadline = Instant::now() + DELIVERED_WITHIN;
+        let deadline = Instant::now() + BACK_WITHIN;
         loop {
             self.connection = None;
             self.check()?;
-            if !trouble.can_pass() || Instant::now() > deadline {
+            let given_up = self.stop.load(Ordering::Relaxed) || Instant::now() > deadline;
+            if given_up || !trouble.can_pass() {
                 let error = trouble.into_error(&self.target, self.lane.partition);
                 // Known to all writers, so that the others stop as well.
                 self.ledger.fail(error);
@@ -169,6 +175,8 @@ impl BulkWriter {
 
     fn send_again(&mut self) -> Result<(), Trouble> {
         let partition = self.lane.partition;
+        // A client that saw its broker die tries again ever more rarely.
+        self.asker = self.target.asker()?;
         let mut connection = connect(&self.target, &self.asker, partition)?;
         let end = resume::settled_end(&self.target, &self.asker, partition)?;
         self.lane.drop_arrived(&self.ledger, &self.target, end)?;

@@ -203,12 +203,10 @@ impl Run<'_> {
             batch_bytes,
             ..
         } = self.options;
-        let bytes = (*batch_bytes).max(MIN_BATCH_BYTES);
-        let own = BulkWriter::new(target, params, (*codec, bytes), self.ledger);
-        Ok(match own {
+        Ok(match BulkWriter::new(self.options, self.ledger) {
             Some(writer) => Box::new(writer?),
             None => {
-                let batching = Batching::Bulk(bytes);
+                let batching = Batching::Bulk((*batch_bytes).max(MIN_BATCH_BYTES));
                 Box::new(Writer::new(target, params, *codec, batching, self.ledger)?)
             }
         })

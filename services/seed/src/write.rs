@@ -197,7 +197,7 @@ pub(crate) struct Writer {
 /// Records between two looks at the acknowledgements.
 const POLL_EVERY: u32 = 512;
 /// How long a full queue or the end of the log may take to get through.
-pub(crate) const DELIVERED_WITHIN: Duration = Duration::from_secs(150);
+const DELIVERED_WITHIN: Duration = Duration::from_secs(150);
 
 /// What a writer ends with when any of them has failed; the ledger knows why.
 pub(crate) fn canceled() -> SeedError {

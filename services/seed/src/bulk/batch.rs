@@ -6,6 +6,7 @@ use lz4_flex::frame::{BlockSize, FrameEncoder, FrameInfo};
 
 use crate::codec::{Codec, Compression};
 use crate::record::{BATCH_HEADER, push_record};
+use crate::seed::MIN_BATCH_BYTES;
 
 /// A whole batch, ready to be sent, and again if need be.
 #[derive(Debug)]
@@ -60,8 +61,8 @@ impl Builder {
         };
         Some(compressor.map(|compressor| Self {
             compressor,
-            batch_bytes,
-            records: Vec::with_capacity(batch_bytes + 4096),
+            batch_bytes: batch_bytes.max(MIN_BATCH_BYTES),
+            records: Vec::new(),
             compressed: Vec::new(),
             count: 0,
             first_ms: 0,
