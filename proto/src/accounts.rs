@@ -9,7 +9,7 @@
 //! Whole events for writing are in [`body`].
 
 pub mod body;
-mod json;
+pub(crate) mod json;
 mod proto;
 
 use std::borrow::Cow;

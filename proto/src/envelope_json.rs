@@ -1,4 +1,5 @@
-//! The JSON form of the envelope, read by `serde_json` without building a tree.
+//! The JSON form of the envelope, read without building a tree: plain text in one pass,
+//! everything else by `serde_json`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,6 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::envelope::{EnvelopeRef, FORMAT, IdRef, Payload};
 use crate::error::{DecodeError, Reason};
+use crate::json_scan::{Scan, once};
 use crate::timestamp;
 
 /// The members that are asked for. Everything else is passed over by the
@@ -30,6 +32,58 @@ struct Members<'a> {
 }
 
 pub(crate) fn decode(bytes: &[u8]) -> Result<EnvelopeRef<'_>, DecodeError> {
+    match plain(bytes) {
+        Some(event) => Ok(event),
+        None => by_library(bytes),
+    }
+}
+
+/// Reads what practically every event of a log is: see [`crate::json_scan`].
+#[inline]
+pub(crate) fn plain(bytes: &[u8]) -> Option<EnvelopeRef<'_>> {
+    let mut scan = Scan::new(std::str::from_utf8(bytes).ok()?);
+    let (mut format, mut id, mut version) = (None, None, None);
+    let (mut kind, mut ts_micros, mut payload) = (None, None, None);
+    scan.object(|scan, name| match name {
+        "format" => once(&mut format, scan.uint()?),
+        "aggregate_id" => once(&mut id, plain_id(scan)?),
+        "version" => once(&mut version, scan.uint()?),
+        "type" => once(&mut kind, scan.string()?),
+        "ts" => once(&mut ts_micros, plain_ts(scan)?),
+        "payload" => once(&mut payload, scan.object_text()?),
+        _ => scan.skip(),
+    })?;
+    scan.end()?;
+    if format? != u64::from(FORMAT) || version? == 0 || kind?.is_empty() {
+        return None;
+    }
+    Some(EnvelopeRef {
+        id: id?,
+        version: version?,
+        kind: Cow::Borrowed(kind?),
+        ts_micros: ts_micros?,
+        payload: Payload::Json(payload?),
+    })
+}
+
+#[inline]
+fn plain_id<'a>(scan: &mut Scan<'a>) -> Option<IdRef<'a>> {
+    Some(match scan.is_string() {
+        true => IdRef::Text(Cow::Borrowed(scan.string()?)),
+        false => IdRef::Int(scan.int()?),
+    })
+}
+
+#[inline]
+fn plain_ts(scan: &mut Scan<'_>) -> Option<i64> {
+    match scan.is_string() {
+        true => timestamp::parse(scan.string()?),
+        false => scan.int(),
+    }
+}
+
+#[cold]
+pub(crate) fn by_library(bytes: &[u8]) -> Result<EnvelopeRef<'_>, DecodeError> {
     let members: Members<'_> =
         serde_json::from_slice(bytes).map_err(|error| located(bytes, &error))?;
     let refuse = |reason| Err(DecodeError::new(bytes.len(), reason));

@@ -16,6 +16,9 @@ pub mod accounts;
 mod envelope;
 mod envelope_json;
 mod error;
+#[cfg(test)]
+mod json_differential;
+mod json_scan;
 mod timestamp;
 mod wire;
 mod write;

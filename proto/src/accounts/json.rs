@@ -1,10 +1,13 @@
 //! Accounts payloads in the JSON form.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 
 use super::{AccountEvent, After, Booking, Status, positive, reversed};
 use crate::envelope_json::{Text, located};
 use crate::error::{DecodeError, Reason};
+use crate::json_scan::{Scan, once};
 
 #[derive(Deserialize)]
 struct Amount {
@@ -61,7 +64,62 @@ fn members<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, DecodeError> {
     serde_json::from_str(text).map_err(|error| located(text.as_bytes(), &error))
 }
 
+#[inline]
 pub(super) fn decode_event<'a>(
+    kind: &str,
+    text: &'a str,
+) -> Result<Option<AccountEvent<'a>>, DecodeError> {
+    match plain(kind, text) {
+        Some(event) => Ok(Some(event)),
+        None => by_library(kind, text),
+    }
+}
+
+/// Reads the kinds that make up most of a log, in plain text: see [`crate::json_scan`].
+#[inline]
+pub(crate) fn plain<'a>(kind: &str, text: &'a str) -> Option<AccountEvent<'a>> {
+    Some(match kind {
+        "Deposited" => AccountEvent::Deposited {
+            cents: plain_amount(text)?,
+        },
+        "Withdrawn" => AccountEvent::Withdrawn {
+            cents: plain_amount(text)?,
+        },
+        "Opened" => plain_opened(text)?,
+        _ => return None,
+    })
+}
+
+#[inline]
+fn plain_amount(text: &str) -> Option<i64> {
+    let mut scan = Scan::new(text);
+    let mut cents = None;
+    scan.object(|scan, name| match name {
+        "cents" => once(&mut cents, scan.int()?),
+        _ => scan.skip(),
+    })?;
+    scan.end()?;
+    positive(cents?).ok()
+}
+
+fn plain_opened(text: &str) -> Option<AccountEvent<'_>> {
+    let mut scan = Scan::new(text);
+    let (mut owner, mut currency, mut limit) = (None, None, None);
+    scan.object(|scan, name| match name {
+        "owner" => once(&mut owner, scan.string()?),
+        "currency" => once(&mut currency, scan.string()?),
+        "overdraft_limit_cents" => once(&mut limit, scan.int()?),
+        _ => scan.skip(),
+    })?;
+    scan.end()?;
+    Some(AccountEvent::Opened {
+        owner: Cow::Borrowed(owner.unwrap_or_default()),
+        currency: Cow::Borrowed(currency.unwrap_or_default()),
+        overdraft_limit_cents: limit.unwrap_or_default(),
+    })
+}
+
+pub(crate) fn by_library<'a>(
     kind: &str,
     text: &'a str,
 ) -> Result<Option<AccountEvent<'a>>, DecodeError> {

@@ -137,6 +137,32 @@ impl Target {
         })
     }
 
+    /// Host and port of the partition's leader.
+    pub(crate) fn leader(
+        &self,
+        asker: &BaseConsumer,
+        partition: u32,
+    ) -> Result<(String, u16), SeedError> {
+        let failed = self.error("find a partition's leader");
+        let metadata = asker
+            .fetch_metadata(Some(&self.topic), CONNECTED_WITHIN)
+            .map_err(&failed)?;
+        let mut partitions = metadata.topics().iter().flat_map(|t| t.partitions());
+        let leader = partitions
+            .find(|p| p.id() == partition.cast_signed())
+            .map(|p| p.leader());
+        metadata
+            .brokers()
+            .iter()
+            .find(|broker| Some(broker.id()) == leader)
+            .and_then(|broker| Some((broker.host().to_owned(), broker.port().try_into().ok()?)))
+            .ok_or_else(|| {
+                failed(KafkaError::MetadataFetch(
+                    RDKafkaErrorCode::LeaderNotAvailable,
+                ))
+            })
+    }
+
     /// A client for questions about the topic. Without a group, so that
     /// nothing has to be left when it is dropped.
     pub(crate) fn asker(&self) -> Result<BaseConsumer, SeedError> {
@@ -171,13 +197,20 @@ impl Target {
         partitions: u32,
     ) -> Result<Vec<(u64, u64)>, SeedError> {
         (0..partitions)
-            .map(|partition| {
-                asker
-                    .fetch_watermarks(&self.topic, partition as i32, ANSWER_WITHIN)
-                    .map(|(low, high)| (low.max(0) as u64, high.max(0) as u64))
-                    .map_err(self.error("read the end of the log"))
-            })
+            .map(|partition| self.watermark(asker, partition))
             .collect()
+    }
+
+    /// First and next offset of one partition.
+    pub(crate) fn watermark(
+        &self,
+        asker: &BaseConsumer,
+        partition: u32,
+    ) -> Result<(u64, u64), SeedError> {
+        asker
+            .fetch_watermarks(&self.topic, partition as i32, ANSWER_WITHIN)
+            .map(|(low, high)| (low.max(0) as u64, high.max(0) as u64))
+            .map_err(self.error("read the end of the log"))
     }
 
     /// The record at `offset`, which must exist.

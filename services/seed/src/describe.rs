@@ -5,20 +5,18 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::bulk::ZSTD_LEVEL;
+use crate::codec::BATCH_BYTES;
 use crate::encode::Encoder;
 use crate::layout::{Layout, key_digits};
 use crate::oracle::{Differing, Oracle};
 use crate::parallel;
 use crate::params::{InvalidParams, SeedParams};
+use crate::record::{BATCH_HEADER, push_record};
 use crate::stream::{DrawnEvent, PartitionStream};
 
-/// Record bytes collected into one sample batch before it is compressed: the
-/// size of the producer's batches.
-const BATCH_BYTES: usize = 128 << 10;
 /// Sample batches taken from a partition, evenly over its length.
 const BATCHES_PER_PARTITION: u64 = 8;
-/// What librdkafka uses when no level is asked for.
-const ZSTD_LEVEL: i32 = 3;
 
 /// The profile of a log, measured by generating it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -171,22 +169,8 @@ impl Batch {
         }
         let mut space = [0; 10];
         let key = key_digits(event.id, &mut space);
-        // Attributes, two deltas, key, value, no headers; in front the length,
-        // for which the rest has to be known.
-        let mut head = Vec::with_capacity(32);
-        head.push(0);
-        zigzag(&mut head, ms - self.first_ms);
-        zigzag(&mut head, self.count as i64);
-        zigzag(&mut head, key.len() as i64);
-        head.extend_from_slice(key);
-        zigzag(&mut head, self.value.len() as i64);
-        zigzag(
-            &mut self.records,
-            (head.len() + self.value.len() + 1) as i64,
-        );
-        self.records.extend_from_slice(&head);
-        self.records.extend_from_slice(&self.value);
-        self.records.push(0);
+        let deltas = (ms - self.first_ms, self.count as i64);
+        push_record(&mut self.records, deltas, key, &self.value);
         self.count += 1;
         self.value_bytes += self.value.len() as u64;
     }
@@ -206,18 +190,6 @@ impl Batch {
         self.records.clear();
         sample
     }
-}
-
-/// Bytes of a batch in front of its records.
-const BATCH_HEADER: usize = 61;
-
-fn zigzag(out: &mut Vec<u8>, value: i64) {
-    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
-    while rest >= 0x80 {
-        out.push(rest as u8 | 0x80);
-        rest >>= 7;
-    }
-    out.push(rest as u8);
 }
 
 /// A frame of independent 64 KiB blocks, as librdkafka writes it. Compressing

@@ -87,6 +87,44 @@ pub enum SeedError {
         /// The client's error.
         source: KafkaError,
     },
+    /// The leader of a partition cannot be reached, or hung up.
+    #[error(
+        "partition {partition} took no more records: the connection to {brokers} broke: {source}"
+    )]
+    Connection {
+        /// The partition.
+        partition: u32,
+        /// Bootstrap servers.
+        brokers: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The broker refuses a batch, for a reason that does not pass.
+    #[error(
+        "partition {partition} took no more records: the broker refused a batch with Kafka's \
+         error code {code}"
+    )]
+    RefusedBatch {
+        /// The partition.
+        partition: u32,
+        /// The protocol's error code.
+        code: i16,
+    },
+    /// A broker came back with less than it had acknowledged.
+    #[error(
+        "partition {partition} of {topic} ends at offset {end} although the records below \
+         {acknowledged} were acknowledged: the broker lost them; the same command writes them again"
+    )]
+    Receded {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// Where it ends.
+        end: u64,
+        /// Where it should end at least.
+        acknowledged: u64,
+    },
     /// Nothing beside the topic says how it was seeded.
     #[error("no seed parameters are stored beside topic {0}: give them as flags")]
     NoParams(String),
@@ -163,7 +201,11 @@ impl SeedError {
                     _ => Cause::Failed,
                 }
             }
-            SeedError::BadParams { .. } | SeedError::Output(_) => Cause::Failed,
+            SeedError::Connection { .. } => Cause::Unreachable,
+            SeedError::BadParams { .. }
+            | SeedError::Output(_)
+            | SeedError::RefusedBatch { .. }
+            | SeedError::Receded { .. } => Cause::Failed,
         }
     }
 }

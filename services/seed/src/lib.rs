@@ -14,6 +14,8 @@
 
 mod account;
 mod broker;
+mod bulk;
+mod codec;
 mod describe;
 mod encode;
 mod error;
@@ -25,6 +27,7 @@ mod parallel;
 mod params;
 mod progress;
 mod random;
+mod record;
 mod resume;
 mod seed;
 mod stored;
@@ -36,6 +39,7 @@ mod zipf;
 
 pub use account::Change;
 pub use broker::{Target, end_offsets};
+pub use codec::{BATCH_BYTES, Codec, Compression, UnknownCodec};
 pub use describe::{Profile, describe};
 pub use encode::Encoder;
 pub use error::{Cause, SeedError};
@@ -43,8 +47,8 @@ pub use expected::{ExpectedFormat, ExpectedOptions, UnknownExpectedFormat, expec
 pub use layout::{Layout, key_of, murmur2, partition_of_key};
 pub use params::{InvalidParams, SeedParams};
 pub use progress::Progress;
-pub use seed::{SeedOptions, SeedReport, seed};
+pub use seed::{MIN_BATCH_BYTES, SeedOptions, SeedReport, seed};
 pub use stored::stored_params;
 pub use stream::{DrawnEvent, PartitionStream};
 pub use tail::{TailOptions, TailReport, tail};
-pub use write::{Acked, Codec, OnAcked, UnknownCodec};
+pub use write::{Acked, OnAcked};

@@ -105,20 +105,26 @@ impl Oracle {
         next_offset: u64,
         mut visit: impl FnMut(Expected),
     ) {
-        let Some(mut stream) = PartitionStream::new(&self.layout, partition) else {
+        let Some(mut state) = self.partition(partition) else {
             return;
         };
+        state.advance_to(next_offset);
+        (0..state.slots())
+            .filter_map(|slot| state.expected(slot))
+            .for_each(&mut visit);
+    }
+
+    /// The expected rows of `partition` before its first event, to be brought
+    /// forward offset by offset; `None` for a partition without aggregates.
+    pub fn partition(&self, partition: u32) -> Option<PartitionState<'_>> {
+        let stream = PartitionStream::new(&self.layout, partition)?;
         let ids = self.layout.ids(partition);
-        let mut rows = vec![Row::default(); ids.len()];
-        while stream.next_offset() < next_offset {
-            let event = stream.next_event();
-            rows[event.slot as usize].fold(&event);
-        }
-        for (&id, row) in ids.iter().zip(&rows) {
-            if row.version > 0 {
-                visit(row.expected(id, partition));
-            }
-        }
+        Some(PartitionState {
+            partition,
+            stream,
+            ids,
+            rows: vec![Row::default(); ids.len()],
+        })
     }
 
     /// Every aggregate's expected rows at a vector of next offsets (exclusive
@@ -205,6 +211,61 @@ impl Oracle {
         crate::parallel::over_partitions(&self.layout.largest_first(), |partition| {
             work(partition, next_offsets[partition as usize])
         })
+    }
+}
+
+/// What is expected of every aggregate of one partition at one offset. About
+/// 130 bytes an aggregate, whatever the number of events.
+///
+/// An aggregate is addressed by its slot: its position among the ids of the
+/// partition in ascending order.
+#[derive(Debug)]
+pub struct PartitionState<'a> {
+    partition: u32,
+    stream: PartitionStream<'a>,
+    ids: &'a [u32],
+    rows: Vec<Row>,
+}
+
+impl PartitionState<'_> {
+    /// Every event below this offset is in the rows.
+    pub fn next_offset(&self) -> u64 {
+        self.stream.next_offset()
+    }
+
+    /// Brings the rows forward until every event below `next_offset` is in
+    /// them. Nothing happens when they are there already or further on.
+    pub fn advance_to(&mut self, next_offset: u64) {
+        while self.stream.next_offset() < next_offset {
+            let event = self.stream.next_event();
+            self.rows[event.slot as usize].fold(&event);
+        }
+    }
+
+    /// How many slots there are: one for each aggregate, whether it has an
+    /// event by now or not.
+    pub fn slots(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// The slot of an aggregate, `None` when it is not of this partition.
+    /// `guess` is looked at first: whoever asks for ids in ascending order
+    /// passes the slot after the last answer and pays for no search.
+    #[inline]
+    pub fn slot_of(&self, id: i64, guess: usize) -> Option<usize> {
+        let id = u32::try_from(id).ok()?;
+        if self.ids.get(guess) == Some(&id) {
+            return Some(guess);
+        }
+        self.ids.binary_search(&id).ok()
+    }
+
+    /// The expected rows of the aggregate at `slot`; `None` when it has no
+    /// event by now or there is no such slot.
+    #[inline]
+    pub fn expected(&self, slot: usize) -> Option<Expected> {
+        let row = self.rows.get(slot)?;
+        (row.version > 0).then(|| row.expected(self.ids[slot], self.partition))
     }
 }
 

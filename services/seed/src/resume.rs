@@ -67,20 +67,39 @@ pub(crate) fn settled<'a>(target: &'a Target, layout: &'a Layout) -> Result<Foun
         });
     }
     let asker = target.asker()?;
-    let mut last = target.watermarks(&asker, wanted)?;
+    let watermarks = at_rest(target, || target.watermarks(&asker, wanted))?;
+    Ok(Found {
+        target,
+        layout,
+        ends: ends_of(target, &watermarks)?,
+        reader: Mutex::new(target.reader()?),
+    })
+}
+
+/// Where one partition ends, once it stands still: nothing that was sent to it
+/// over a connection that is gone is still on its way.
+pub(crate) fn settled_end(
+    target: &Target,
+    asker: &BaseConsumer,
+    partition: u32,
+) -> Result<u64, SeedError> {
+    at_rest(target, || target.watermark(asker, partition)).map(|(_, end)| end)
+}
+
+/// What `look` sees as soon as it sees the same several times in a row.
+fn at_rest<T: PartialEq>(
+    target: &Target,
+    look: impl Fn() -> Result<T, SeedError>,
+) -> Result<T, SeedError> {
+    let mut last = look()?;
     let mut agreed = 1;
     for _ in 0..LOOKS_AT_MOST {
         thread::sleep(LOOK_AGAIN_AFTER);
-        let next = target.watermarks(&asker, wanted)?;
+        let next = look()?;
         agreed = if next == last { agreed + 1 } else { 1 };
         last = next;
         if agreed == LOOKS_THAT_AGREE {
-            return Ok(Found {
-                target,
-                layout,
-                ends: ends_of(target, &last)?,
-                reader: Mutex::new(target.reader()?),
-            });
+            return Ok(last);
         }
     }
     Err(SeedError::StillMoving(target.topic.clone()))

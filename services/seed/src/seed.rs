@@ -7,6 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::broker::Target;
+use crate::bulk::BulkWriter;
+use crate::codec::{BATCH_BYTES, Compression};
 use crate::error::SeedError;
 use crate::layout::Layout;
 use crate::pace::Pacer;
@@ -15,7 +17,7 @@ use crate::params::SeedParams;
 use crate::progress::{self, Progress};
 use crate::resume::{self, Found};
 use crate::stored::store_params;
-use crate::write::{Batching, Codec, Ledger, Writer};
+use crate::write::{Append, Batching, Ledger, Writer};
 
 /// What to seed, and how.
 #[derive(Debug, Clone)]
@@ -27,7 +29,12 @@ pub struct SeedOptions {
     /// Copies of every partition, when the topic is created.
     pub replication: i32,
     /// How batches are compressed.
-    pub codec: Codec,
+    pub codec: Compression,
+    /// Record bytes of a batch before it is compressed, at least
+    /// [`MIN_BATCH_BYTES`]. Larger ones make a smaller log; a reader holds a
+    /// whole batch, and a broker refuses one that stays above its
+    /// `message.max.bytes` (1 MiB by default) when compressed.
+    pub batch_bytes: usize,
     /// Most events per second; 0 for as many as possible.
     pub rate: u64,
     /// Threads that generate and produce; 0 for one a core.
@@ -46,7 +53,8 @@ impl SeedOptions {
             target,
             params,
             replication: 1,
-            codec: Codec::default(),
+            codec: Compression::default(),
+            batch_bytes: BATCH_BYTES,
             rate: 0,
             threads: 0,
             progress: Progress::default(),
@@ -177,24 +185,34 @@ impl Run<'_> {
     /// Takes partition after partition. State is held for one at a time, so
     /// that the memory needed does not grow with the number of partitions.
     fn worker(&self) -> Result<(), SeedError> {
-        let options = self.options;
-        let mut writer = Writer::new(
-            &options.target,
-            &options.params,
-            options.codec,
-            Batching::Bulk,
-            self.ledger,
-        )?;
+        let mut writer = self.writer()?;
         while let Some(&partition) = self.order.get(self.next.fetch_add(1, Ordering::Relaxed)) {
             if self.is_stopped() {
                 break;
             }
-            self.partition(partition, &mut writer)?;
+            self.partition(partition, &mut *writer)?;
         }
         writer.flush()
     }
 
-    fn partition(&self, partition: u32, writer: &mut Writer) -> Result<(), SeedError> {
+    fn writer(&self) -> Result<Box<dyn Append>, SeedError> {
+        let SeedOptions {
+            target,
+            params,
+            codec,
+            batch_bytes,
+            ..
+        } = self.options;
+        Ok(match BulkWriter::new(self.options, self.ledger) {
+            Some(writer) => Box::new(writer?),
+            None => {
+                let batching = Batching::Bulk((*batch_bytes).max(MIN_BATCH_BYTES));
+                Box::new(Writer::new(target, params, *codec, batching, self.ledger)?)
+            }
+        })
+    }
+
+    fn partition(&self, partition: u32, writer: &mut dyn Append) -> Result<(), SeedError> {
         let end = self.layout.events(partition);
         let Some(mut stream) = self.found.stream(partition)? else {
             return Ok(());
@@ -219,6 +237,9 @@ impl Run<'_> {
         self.options.stop.load(Ordering::Relaxed) || self.ledger.has_failed()
     }
 }
+
+/// Smallest batch that is written; smaller ones compress to nothing much.
+pub const MIN_BATCH_BYTES: usize = 4 << 10;
 
 /// Events between two looks at the pace and at the stop flag.
 const STEP: u64 = 128;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::broker::Target;
+use crate::codec::Compression;
 use crate::error::SeedError;
 use crate::layout::Layout;
 use crate::parallel;
@@ -12,7 +13,7 @@ use crate::params::SeedParams;
 use crate::resume::{self, Found};
 use crate::stored::stored_params;
 use crate::stream::PartitionStream;
-use crate::write::{Batching, Codec, Ledger, OnAcked, Writer};
+use crate::write::{Append, Batching, Ledger, OnAcked, Writer};
 
 /// How to continue a log.
 pub struct TailOptions {
@@ -25,7 +26,7 @@ pub struct TailOptions {
     /// How long; `None` until stopped.
     pub duration: Option<Duration>,
     /// How batches are compressed.
-    pub codec: Codec,
+    pub codec: Compression,
     /// Told every record as soon as the broker has it.
     pub on_acked: Option<OnAcked>,
     /// Set to true to stop: what was queued is still delivered.
@@ -53,7 +54,7 @@ impl TailOptions {
             params: None,
             rate,
             duration: None,
-            codec: Codec::default(),
+            codec: Compression::default(),
             on_acked: None,
             stop: Arc::default(),
             running: Arc::default(),

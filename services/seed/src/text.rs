@@ -5,8 +5,6 @@
 //! would make every byte figure wrong, so all text here is taken from lists
 //! whose first entries are the most frequent ones, with a few fresh digits.
 
-use std::fmt::Write;
-
 use crate::random::{Source, below};
 
 /// Picks from lists and makes digits, all of it for one event.
@@ -47,7 +45,10 @@ impl Pick {
         // No check digits: nobody routes money with these.
         let account = 1_202_000_000 + company as u64 * 7_919;
         iban.clear();
-        let _ = write!(iban, "DE{:02}50010517{account:010}", company % 97);
+        iban.push_str("DE");
+        digits(iban, company as u64 % 97, 2);
+        iban.push_str("50010517");
+        digits(iban, account, 10);
     }
 
     /// A shop with its card terminal.
@@ -58,7 +59,10 @@ impl Pick {
         name.push_str(" Filiale ");
         name.push_str(CITIES[shop % BRANCHES]);
         terminal.clear();
-        let _ = write!(terminal, "TERM-{:05}-{:02}", 10_000 + shop * 37, shop % 7);
+        terminal.push_str("TERM-");
+        digits(terminal, 10_000 + shop as u64 * 37, 5);
+        terminal.push('-');
+        digits(terminal, shop as u64 % 7, 2);
     }
 
     pub(crate) fn person(&mut self, name: &mut String) {
@@ -78,13 +82,36 @@ impl Pick {
 /// A paper named after its clearing batch: `PREFIX-2024-00012345`.
 pub(crate) fn reference(prefix: &str, year: i64, batch: u64, text: &mut String) {
     text.clear();
-    let _ = write!(text, "{prefix}-{year}-{batch:08}");
+    text.push_str(prefix);
+    text.push('-');
+    digits(text, year.unsigned_abs(), 4);
+    text.push('-');
+    digits(text, batch, 8);
 }
 
 /// A phrase and the month of the event.
 pub(crate) fn note(phrase: &str, month: usize, year: i64, text: &mut String) {
     text.clear();
-    let _ = write!(text, "{phrase} {} {year}", MONTHS[month % 12]);
+    text.push_str(phrase);
+    text.push(' ');
+    text.push_str(MONTHS[month % 12]);
+    text.push(' ');
+    digits(text, year.unsigned_abs(), 4);
+}
+
+/// A number with zeros in front up to `width`. The formatting machinery takes
+/// several times as long, and a log has four such numbers an event.
+fn digits(text: &mut String, value: u64, width: usize) {
+    let mut space = [b'0'; 20];
+    let (mut start, mut rest) = (space.len(), value);
+    while rest > 0 {
+        start -= 1;
+        space[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    let start = start.min(space.len() - width);
+    // Digits only, so it cannot be anything but UTF-8.
+    text.push_str(std::str::from_utf8(&space[start..]).unwrap_or_default());
 }
 
 /// The way a booking took, what it was made with, and the phrase on the
@@ -373,3 +400,19 @@ const LAST_NAMES: [&str; 20] = [
     "Braun",
     "Krueger",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_padded_as_the_formatter_pads_them() {
+        for value in [0, 7, 10, 99, 12_345_678, 123_456_789, u64::MAX] {
+            for width in [2, 4, 5, 8, 10] {
+                let mut text = String::from("x");
+                digits(&mut text, value, width);
+                assert_eq!(text, format!("x{value:0width$}"));
+            }
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! Seeding against a real broker: what is in the log afterwards, byte by byte.
 
+mod log;
+
 use std::env;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,125 +9,31 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::{Offset, TopicPartitionList};
 use refold_local::testing;
 use refold_proto::WireFormat;
 use refold_seed::oracle::Oracle;
 use refold_seed::{
-    Cause, Codec, Encoder, Layout, PartitionStream, Progress, SeedError, SeedOptions, SeedParams,
-    TailOptions, Target, end_offsets, key_of, seed, stored_params, tail,
+    Cause, Layout, SeedError, SeedParams, TailOptions, Target, end_offsets, key_of, seed,
+    stored_params, tail,
 };
 
-/// Key, value, timestamp in milliseconds.
-type Record = (Vec<u8>, Vec<u8>, Option<i64>);
-
-fn params(events: u64, aggregates: u64) -> SeedParams {
-    SeedParams {
-        events,
-        aggregates,
-        partitions: 4,
-        ..SeedParams::default()
-    }
-}
+use log::{Watch, assert_same, generated, options, params, read_back};
 
 fn target(name: &str) -> Target {
     Target::new(&testing::stack().kafka, testing::unique_topic(name))
 }
 
-fn options(target: &Target, params: &SeedParams) -> SeedOptions {
-    SeedOptions {
-        progress: Progress::Silent,
-        ..SeedOptions::new(target.clone(), params.clone())
-    }
-}
-
-/// What the stream of `params` says the log holds below `ends`.
-fn generated(params: &SeedParams, ends: &[u64]) -> Vec<Vec<Record>> {
-    let layout = Layout::new(params).expect("a log");
-    let mut encoder = Encoder::new(params);
-    (0..)
-        .zip(ends)
-        .map(|(partition, &end)| {
-            let Some(mut stream) = PartitionStream::new(&layout, partition) else {
-                return Vec::new();
-            };
-            (0..end)
-                .map(|_| {
-                    let event = stream.next_event();
-                    let mut value = Vec::new();
-                    encoder.encode(&event, &mut value);
-                    let key = key_of(i64::from(event.id)).into_bytes();
-                    (key, value, Some(event.ts_micros / 1000))
-                })
-                .collect()
-        })
-        .collect()
-}
-
-/// What the log really holds; every offset from 0 must be there.
-fn read_back(target: &Target) -> Vec<Vec<Record>> {
-    let ends = end_offsets(target).expect("the topic exists");
-    let reader: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", &target.brokers)
-        .set("group.id", "refold-seed-test")
-        .set("enable.auto.commit", "false")
-        .set("auto.offset.reset", "error")
-        .set("check.crcs", "true")
-        .create()
-        .expect("a consumer");
-    let mut all = TopicPartitionList::new();
-    for partition in 0..ends.len() {
-        all.add_partition_offset(&target.topic, partition as i32, Offset::Beginning)
-            .expect("a valid offset");
-    }
-    reader.assign(&all).expect("assigned");
-    let mut log: Vec<Vec<Record>> = ends.iter().map(|_| Vec::new()).collect();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while log
-        .iter()
-        .zip(&ends)
-        .any(|(part, &end)| (part.len() as u64) < end)
-    {
-        assert!(
-            Instant::now() < deadline,
-            "the log could not be read in time"
-        );
-        let Some(message) = reader.poll(Duration::from_secs(1)) else {
-            continue;
-        };
-        let message = message.expect("a record");
-        let part = &mut log[message.partition() as usize];
-        assert_eq!(message.offset(), part.len() as i64, "no hole in the log");
-        part.push((
-            message.key().expect("a key").to_vec(),
-            message.payload().expect("a value").to_vec(),
-            message.timestamp().to_millis(),
-        ));
-    }
-    log
-}
-
-fn assert_same(left: &[Vec<Record>], right: &[Vec<Record>]) {
-    assert_eq!(left.len(), right.len());
-    for (partition, (left, right)) in left.iter().zip(right).enumerate() {
-        assert_eq!(left.len(), right.len(), "partition {partition}");
-        for (offset, (left, right)) in left.iter().zip(right).enumerate() {
-            assert!(left == right, "partition {partition}, offset {offset}");
-        }
-    }
-}
-
 #[test]
 fn the_log_holds_the_stream_in_both_forms_and_under_every_codec() {
     let cases = [
-        (WireFormat::Proto, Codec::Lz4),
-        (WireFormat::Json, Codec::Zstd),
-        (WireFormat::Proto, Codec::None),
-        (WireFormat::Json, Codec::Gzip),
-        (WireFormat::Proto, Codec::Snappy),
+        (WireFormat::Proto, "lz4"),
+        (WireFormat::Json, "zstd"),
+        (WireFormat::Proto, "none"),
+        (WireFormat::Json, "gzip"),
+        (WireFormat::Proto, "snappy"),
+        (WireFormat::Proto, "lz4:9"),
+        (WireFormat::Proto, "zstd:6"),
     ];
     std::thread::scope(|scope| {
         for (format, codec) in cases {
@@ -134,14 +42,14 @@ fn the_log_holds_the_stream_in_both_forms_and_under_every_codec() {
     });
 }
 
-fn seed_and_read_back(format: WireFormat, codec: Codec) {
+fn seed_and_read_back(format: WireFormat, codec: &str) {
     let target = target("seed-forms");
     let params = SeedParams {
         format,
         ..params(6_000, 700)
     };
     let mut options = options(&target, &params);
-    options.codec = codec;
+    options.codec = codec.parse().expect("known");
     let report = seed(&options).expect("seeded");
     assert!(report.created && report.complete);
     assert_eq!(report.written, 6_000);
@@ -179,35 +87,6 @@ fn start_process(target: &Target) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .expect("started")
-}
-
-/// Looks at how many records a topic holds, with one connection.
-struct Watch {
-    reader: BaseConsumer,
-    topic: String,
-}
-
-impl Watch {
-    fn new(target: &Target) -> Self {
-        let reader = ClientConfig::new()
-            .set("bootstrap.servers", &target.brokers)
-            .set("allow.auto.create.topics", "false")
-            .create()
-            .expect("a client");
-        let topic = target.topic.clone();
-        Self { reader, topic }
-    }
-
-    /// 0 while there is no such topic.
-    fn written(&self) -> u64 {
-        let end = |partition| {
-            let marks =
-                self.reader
-                    .fetch_watermarks(&self.topic, partition, Duration::from_secs(10));
-            marks.map_or(0, |(_, end)| end as u64)
-        };
-        (0..4).map(end).sum()
-    }
 }
 
 fn written(target: &Target) -> u64 {

@@ -101,6 +101,39 @@ fn the_state_at_any_point_is_the_history_up_to_it() {
 }
 
 #[test]
+fn a_partition_that_is_brought_forward_in_steps_is_the_one_that_was_drawn_at_once() {
+    let oracle = Oracle::new(&sized(20_000, 2_000)).expect("a log");
+    let ids = oracle.layout().ids(3);
+    let end = oracle.layout().events(3) + 500;
+    let mut state = oracle.partition(3).expect("has aggregates");
+    assert_eq!((state.next_offset(), state.slots()), (0, ids.len()));
+    assert_eq!(state.expected(0), None, "no event yet");
+    for next in [1, 2, end / 3, end / 3, 7, end] {
+        state.advance_to(next);
+        assert!(state.next_offset() >= next);
+        let mut at_once = Vec::new();
+        oracle.for_each_in_partition(3, state.next_offset(), |row| at_once.push(row));
+        let in_steps: Vec<Expected> = (0..ids.len()).filter_map(|s| state.expected(s)).collect();
+        assert_eq!(in_steps, at_once);
+    }
+    assert_eq!(state.next_offset(), end);
+    assert_eq!(state.expected(ids.len()), None);
+    for (slot, &id) in ids.iter().enumerate() {
+        for guess in [slot, 0, ids.len()] {
+            assert_eq!(state.slot_of(i64::from(id), guess), Some(slot));
+        }
+    }
+    let absent = (1..=2_000).find(|id| ids.binary_search(id).is_err());
+    assert_eq!(
+        state.slot_of(i64::from(absent.expect("elsewhere")), 5),
+        None
+    );
+    // Not cut to 32 bits.
+    assert_eq!(state.slot_of(i64::from(ids[0]) + (1 << 32), 0), None);
+    assert_eq!(state.slot_of(-1, 0), None);
+}
+
+#[test]
 fn versions_differ_exactly_where_a_withdrawal_was_reversed() {
     let oracle = Oracle::new(&sized(20_000, 2_000)).expect("a log");
     let state = oracle.state_at(&oracle.layout().end_offsets());

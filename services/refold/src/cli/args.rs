@@ -236,6 +236,9 @@ pub struct SeedWriteArgs {
     /// Compression of the log.
     #[arg(long, default_value = "lz4")]
     pub codec: String,
+    /// Bytes of a batch before it is compressed: larger ones make a smaller log.
+    #[arg(long, default_value = "128KiB")]
+    pub batch: Count,
     /// Events per second; 0 is as fast as it goes.
     #[arg(long, default_value = "0")]
     pub rate: Count,

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use refold_domain::decode::WireFormat;
 use refold_seed::Cause;
-use refold_seed::Codec;
+use refold_seed::Compression;
 use refold_seed::ExpectedOptions;
 use refold_seed::InvalidParams;
 use refold_seed::SeedError;
@@ -84,8 +84,8 @@ pub(crate) fn params(stream: &StreamArgs, format: Format) -> Result<SeedParams, 
     Ok(params)
 }
 
-fn codec(name: &str) -> Result<Codec, Failure> {
-    name.parse()
+fn codec(text: &str) -> Result<Compression, Failure> {
+    text.parse()
         .map_err(|error: refold_seed::UnknownCodec| Failure::usage(error.to_string()))
 }
 
@@ -113,6 +113,8 @@ async fn seed(args: SeedWriteArgs) -> Result<ExitCode, Failure> {
     let options = SeedOptions {
         replication: args.replication,
         codec: codec(&args.codec)?,
+        batch_bytes: usize::try_from(args.batch.0)
+            .map_err(|_| Failure::usage("-batch is larger than any batch can be"))?,
         rate: args.rate.0,
         ..SeedOptions::new(target, params(&args.stream, args.format)?)
     };

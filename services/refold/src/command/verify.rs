@@ -1,12 +1,10 @@
 //! `verify`: a version against another one, or against the known final state.
 
 use std::collections::BTreeMap;
-use std::collections::HashMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use refold_domain::fold::AnyProjection;
-use refold_domain::position::Partition;
 use refold_domain::spec::ProjectionSpec;
 use refold_seed::oracle::Oracle;
 use refold_store_postgres::PairReport;
@@ -26,10 +24,9 @@ use crate::cli::StreamArgs;
 use crate::cli::VerifyArgs;
 use crate::connect;
 use crate::demo::Comparison;
-use crate::oracle;
 use crate::oracle::Outcome;
 use crate::oracle::Rules;
-use crate::oracle::TableRow;
+use crate::oracle::Trial;
 use crate::run::Projections;
 use crate::run::find;
 
@@ -141,102 +138,32 @@ async fn blocking<T: Send + 'static>(
     done.map_err(|error| Failure::error("ask the oracle", error))?
 }
 
-/// Compares every row and every column of a version with the oracle.
+/// Compares every row and every column of a version with the oracle, on all cores.
 pub(crate) async fn with_oracle(
     session: &SessionOptions,
     version: &Arc<dyn AnyProjection>,
     stream: &StreamArgs,
     format: Format,
 ) -> Result<Comparison, Failure> {
-    let spec = Arc::new(version.spec().clone());
-    let label = spec.label();
-    let rules = Rules::of(&spec).ok_or_else(|| {
-        Failure::usage(format!(
-            "{label} is not a version that the known final state knows"
-        ))
-    })?;
     let params = params(stream, format)?;
-    let oracle = Arc::new(Oracle::new(&params)?);
-    let verifier = PgVerifier::new(session);
+    let (session, spec) = (session.clone(), version.spec().clone());
+    let trial = blocking(move || Trial::new(&session, &spec, &params)).await?;
+    let verdicts = Arc::new(trial).all().await?;
     let mut total = Outcome::default();
     let mut offsets = BTreeMap::new();
-    for partition in 0..stream.partitions {
-        let leaf = read_leaf(&verifier, &spec, Partition(partition)).await?;
-        offsets.insert(partition, leaf.next);
-        let (spec, oracle) = (Arc::clone(&spec), Arc::clone(&oracle));
-        let compared = move || Ok(compare(&spec, rules, &oracle, partition, leaf));
-        total.add(blocking(compared).await?);
+    for verdict in verdicts {
+        offsets.insert(verdict.partition, verdict.next);
+        total.add(verdict.outcome);
     }
     Ok(Comparison {
         rows: total.compared,
-        columns: spec.columns.iter().map(|c| c.name.to_owned()).collect(),
+        columns: version.spec().columns.iter().map(|c| c.name.to_owned()).collect(),
         differences: total.differences,
         intended: 0,
         intended_expected: 0,
         offsets,
         samples: total.samples,
     })
-}
-
-/// A partition's rows and mark in one snapshot.
-struct Leaf {
-    next: i64,
-    rows: HashMap<i64, TableRow>,
-    sums_agree: bool,
-}
-
-async fn read_leaf(
-    verifier: &PgVerifier,
-    spec: &ProjectionSpec,
-    partition: Partition,
-) -> Result<Leaf, Failure> {
-    let export = verifier.open_export(spec, partition).await?;
-    let mut rows = HashMap::new();
-    let mut strange = 0u64;
-    let report = export
-        .read(|row| {
-            // A bigint's cell: four bytes of length, eight of value.
-            let key = row.key.get(4..).and_then(|bytes| bytes.try_into().ok());
-            let Some(key) = key.map(i64::from_be_bytes) else {
-                strange += 1;
-                return;
-            };
-            let row = TableRow {
-                cells: row.cells.into(),
-                applied_seq: row.applied_seq,
-                off: row.off.0,
-            };
-            rows.insert(key, row);
-        })
-        .await?;
-    if strange > 0 {
-        let sentence = format!("{strange} rows of {partition} have no bigint key");
-        return Err(Failure::new(Kind::Error, sentence));
-    }
-    Ok(Leaf {
-        next: report.next.0,
-        rows,
-        sums_agree: report.sums_agree(),
-    })
-}
-
-fn compare(
-    spec: &ProjectionSpec,
-    rules: Rules,
-    oracle: &Oracle,
-    partition: i32,
-    leaf: Leaf,
-) -> Outcome {
-    let mut expected = Vec::with_capacity(leaf.rows.len());
-    let next = leaf.next.unsigned_abs();
-    oracle.for_each_in_partition(partition.unsigned_abs(), next, |row| expected.push(row));
-    let mut outcome = oracle::compare(spec, rules, leaf.rows, expected);
-    if !leaf.sums_agree {
-        outcome.differ(format!(
-            "p{partition}: the stored checksums are not those of the rows"
-        ));
-    }
-    outcome
 }
 
 fn to_json(version: &str, against: &str, found: &Comparison) -> Value {

@@ -1,0 +1,252 @@
+//! Reading the plain JSON that producers write, in one pass and in place.
+//!
+//! A log holds millions of events that look alike: members in any order, strings without an
+//! escape, integers. [`Scan`] reads those and nothing else. At the first thing that is
+//! not plain (an escape, a number with an exponent, a `null`, nesting beyond
+//! [`MAX_NESTING`], and every error) it answers `None`, and the caller starts again with
+//! `serde_json`, which alone decides what is refused and why. So whatever is read here has
+//! to be what `serde_json` reads: the tests in `json_differential` hold it to that, on built
+//! and on mutated text.
+
+/// How deep passed-over values may nest here.
+const MAX_NESTING: u32 = 32;
+
+/// A position in a JSON text.
+pub(crate) struct Scan<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Scan<'a> {
+    pub(crate) fn new(text: &'a str) -> Self {
+        Self { text, at: 0 }
+    }
+
+    #[inline]
+    fn bytes(&self) -> &'a [u8] {
+        self.text.as_bytes()
+    }
+
+    /// The next byte that is not white space, not taken.
+    #[inline]
+    fn peek(&mut self) -> Option<u8> {
+        loop {
+            let byte = *self.bytes().get(self.at)?;
+            if !matches!(byte, b' ' | b'\n' | b'\t' | b'\r') {
+                return Some(byte);
+            }
+            self.at += 1;
+        }
+    }
+
+    #[inline]
+    fn take(&mut self) -> Option<u8> {
+        let byte = self.peek()?;
+        self.at += 1;
+        Some(byte)
+    }
+
+    #[inline]
+    fn expect(&mut self, byte: u8) -> Option<()> {
+        (self.take()? == byte).then_some(())
+    }
+
+    /// Nothing but white space is left.
+    #[inline]
+    pub(crate) fn end(&mut self) -> Option<()> {
+        self.peek().is_none().then_some(())
+    }
+
+    /// An object. `member` is called with every name and has to read the value.
+    #[inline]
+    pub(crate) fn object(
+        &mut self,
+        mut member: impl FnMut(&mut Self, &'a str) -> Option<()>,
+    ) -> Option<()> {
+        self.expect(b'{')?;
+        if self.peek()? == b'}' {
+            self.at += 1;
+            return Some(());
+        }
+        loop {
+            let name = self.string()?;
+            self.expect(b':')?;
+            member(self, name)?;
+            match self.take()? {
+                b',' => {}
+                b'}' => return Some(()),
+                _ => return None,
+            }
+        }
+    }
+
+    /// A string without an escape.
+    #[inline]
+    pub(crate) fn string(&mut self) -> Option<&'a str> {
+        self.expect(b'"')?;
+        let start = self.at;
+        self.to_quote()?;
+        let text = self.text.get(start..self.at)?;
+        self.at += 1;
+        Some(text)
+    }
+
+    /// Moves to the closing quote, eight bytes at a time: the lowest byte that
+    /// is a quote, a backslash or a control character has its top bit set in
+    /// `special` (bytes above it may have it set for no reason).
+    #[inline]
+    fn to_quote(&mut self) -> Option<()> {
+        let bytes = self.bytes();
+        while let Some(word) = bytes.get(self.at..).and_then(<[u8]>::first_chunk::<8>) {
+            let word = u64::from_le_bytes(*word);
+            let (quote, backslash) = (word ^ (ONES * 0x22), word ^ (ONES * 0x5c));
+            let special = quote.wrapping_sub(ONES) & !quote
+                | backslash.wrapping_sub(ONES) & !backslash
+                | word.wrapping_sub(ONES * 0x20) & !word;
+            let special = special & (ONES * 0x80);
+            if special == 0 {
+                self.at += 8;
+                continue;
+            }
+            self.at += special.trailing_zeros() as usize / 8;
+            return (bytes[self.at] == b'"').then_some(());
+        }
+        loop {
+            match *bytes.get(self.at)? {
+                b'"' => return Some(()),
+                b'\\' | 0..0x20 => return None,
+                _ => self.at += 1,
+            }
+        }
+    }
+
+    /// An integer of at most 18 digits, so that it fits wherever it is wanted.
+    #[inline]
+    pub(crate) fn int(&mut self) -> Option<i64> {
+        let negative = self.peek()? == b'-';
+        self.at += usize::from(negative);
+        let start = self.at;
+        let mut value = 0_i64;
+        while let Some(digit @ b'0'..=b'9') = self.bytes().get(self.at) {
+            // Too many digits are noticed below; until then they may wrap.
+            value = value.wrapping_mul(10).wrapping_add(i64::from(digit - b'0'));
+            self.at += 1;
+        }
+        let digits = self.at - start;
+        let zero_in_front = digits > 1 && self.bytes()[start] == b'0';
+        let goes_on = matches!(self.bytes().get(self.at), Some(b'.' | b'e' | b'E'));
+        if !(1..=18).contains(&digits) || zero_in_front || goes_on {
+            return None;
+        }
+        match (negative, value) {
+            // A float to the library.
+            (true, 0) => None,
+            (true, value) => Some(-value),
+            (false, value) => Some(value),
+        }
+    }
+
+    /// The same for a number that is never negative.
+    #[inline]
+    pub(crate) fn uint(&mut self) -> Option<u64> {
+        self.int()?.try_into().ok()
+    }
+
+    /// Whether a string comes next.
+    #[inline]
+    pub(crate) fn is_string(&mut self) -> bool {
+        self.peek() == Some(b'"')
+    }
+
+    /// Passes over an object and gives its text.
+    #[inline]
+    pub(crate) fn object_text(&mut self) -> Option<&'a str> {
+        if self.peek()? != b'{' {
+            return None;
+        }
+        let start = self.at;
+        self.skip()?;
+        self.text.get(start..self.at)
+    }
+
+    /// Passes over any value.
+    #[inline]
+    pub(crate) fn skip(&mut self) -> Option<()> {
+        self.skip_nested(MAX_NESTING)
+    }
+
+    #[inline]
+    fn skip_nested(&mut self, levels: u32) -> Option<()> {
+        match self.peek()? {
+            b'"' => {
+                self.at += 1;
+                self.to_quote()?;
+                self.at += 1;
+                Some(())
+            }
+            b'{' => self.skip_object(levels),
+            b'[' => self.skip_array(levels),
+            b'-' | b'0'..=b'9' => self.int().map(|_| ()),
+            b't' => self.word(b"true"),
+            b'f' => self.word(b"false"),
+            b'n' => self.word(b"null"),
+            _ => None,
+        }
+    }
+
+    fn skip_object(&mut self, levels: u32) -> Option<()> {
+        let levels = levels.checked_sub(1)?;
+        self.expect(b'{')?;
+        if self.peek()? == b'}' {
+            self.at += 1;
+            return Some(());
+        }
+        loop {
+            self.expect(b'"')?;
+            self.to_quote()?;
+            self.at += 1;
+            self.expect(b':')?;
+            self.skip_nested(levels)?;
+            match self.take()? {
+                b',' => {}
+                b'}' => return Some(()),
+                _ => return None,
+            }
+        }
+    }
+
+    fn skip_array(&mut self, levels: u32) -> Option<()> {
+        let levels = levels.checked_sub(1)?;
+        self.expect(b'[')?;
+        if self.peek()? == b']' {
+            self.at += 1;
+            return Some(());
+        }
+        loop {
+            self.skip_nested(levels)?;
+            match self.take()? {
+                b',' => {}
+                b']' => return Some(()),
+                _ => return None,
+            }
+        }
+    }
+
+    fn word(&mut self, word: &[u8]) -> Option<()> {
+        let rest = self.bytes().get(self.at..)?;
+        self.at += word.len();
+        rest.starts_with(word).then_some(())
+    }
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+
+/// Keeps the first value of a member; a second one is the library's to refuse.
+#[inline]
+pub(crate) fn once<T>(slot: &mut Option<T>, value: T) -> Option<()> {
+    if slot.is_some() {
+        return None;
+    }
+    *slot = Some(value);
+    Some(())
+}
