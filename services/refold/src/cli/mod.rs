@@ -4,6 +4,7 @@
 mod args;
 mod count;
 mod exit;
+mod experiments;
 mod normalise;
 mod runs;
 
@@ -12,5 +13,6 @@ pub use count::Count;
 pub use count::Share;
 pub use exit::Failure;
 pub use exit::Kind;
+pub use experiments::*;
 pub use normalise::normalise;
 pub use runs::*;
