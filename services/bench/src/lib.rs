@@ -10,6 +10,7 @@ pub mod disk;
 pub mod knee;
 pub mod model;
 pub mod order;
+pub mod profile;
 pub mod record;
 pub mod spread;
 pub mod table;

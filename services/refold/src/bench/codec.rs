@@ -40,9 +40,26 @@ pub(crate) async fn run(
         record: outcome?,
     };
     let charts = [
-        ("rate", chart(&report, &args, ("events_per_second", "events/s"))),
-        ("cost", chart(&report, &args, ("client_cpu_ns_per_event", "client CPU, ns an event"))),
-        ("size", chart(&report, &args, ("log_bytes_per_event", "bytes of log an event"))),
+        (
+            "rate",
+            chart(&report, &args, ("events_per_second", "events/s")),
+        ),
+        (
+            "cost",
+            chart(
+                &report,
+                &args,
+                ("client_cpu_ns_per_event", "client CPU, ns an event"),
+            ),
+        ),
+        (
+            "size",
+            chart(
+                &report,
+                &args,
+                ("log_bytes_per_event", "bytes of log an event"),
+            ),
+        ),
     ];
     let lines = sweep.settings.iter().map(|setting| {
         let median = |name| report.median(&setting.name, name);

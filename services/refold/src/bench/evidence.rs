@@ -2,14 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::Duration;
 
 use refold_bench::accounts::thread_cpu_seconds;
 use refold_bench::disk;
+use refold_bench::profile::fold;
 use refold_bench::table::csv;
 use refold_local::testing;
 use serde_json::Value;
 use serde_json::json;
+use tokio::process::Child;
+use tokio::process::Command;
 
 use super::report::write;
 use super::site::SeededLog;
@@ -30,7 +35,8 @@ const WAITS: &str = "select coalesce(wait_event_type || ':' || wait_event, 'runn
     from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() and state = 'active'";
 
 /// Runs one part under observation. Writes `PREFIX-threads.folded`, `PREFIX-waits.csv`,
-/// `PREFIX-diskstats.csv` and `PREFIX-postgres.json`; answers the run's figures.
+/// `PREFIX-diskstats.csv` and `PREFIX-postgres.json`, and `PREFIX-stacks.folded` where there
+/// is `perf`; answers the run's figures.
 pub(super) async fn collect(
     site: &Site,
     log: &SeededLog,
@@ -47,6 +53,8 @@ pub(super) async fn collect(
     let account = site.account();
     let part = site.start("part", log, (database, flags, None))?;
     let pid = part.pid();
+    let recording = named("perf.data");
+    let profiler = pid.and_then(|pid| Profiler::start(pid, &site.server_pids(), &recording));
     let mut ended = Box::pin(part.figures(site.dir()));
     let mut seen = Seen::default();
     let mut figures = loop {
@@ -55,19 +63,96 @@ pub(super) async fn collect(
             () = tokio::time::sleep(EVERY) => seen.look(pid, database).await,
         }
     };
+    figures["profile"] = match profiler {
+        Some(profiler) => profiler.fold(&named("stacks.folded")).await,
+        None => json!("no perf on this machine: CPU by thread only"),
+    };
     let client = figures["client_cpu_seconds"].as_f64().unwrap_or_default();
     let spent = account.close(&[("client", client)]);
-    write(&named("diskstats.csv"), &csv(&disk::HEADER, &sampler.finish()))?;
+    write(
+        &named("diskstats.csv"),
+        &csv(&disk::HEADER, &sampler.finish()),
+    )?;
     let after = counters(database).await?;
     let both = json!({ "before": before, "after": after });
     write(&named("postgres.json"), &format!("{both:#}\n"))?;
     write(&named("threads.folded"), &seen.folded())?;
-    let waits = seen.waits.iter().map(|(wait, n)| vec![wait.clone(), n.to_string()]);
-    write(&named("waits.csv"), &csv(&["wait", "samples"], &waits.collect::<Vec<_>>()))?;
+    let waits = seen
+        .waits
+        .iter()
+        .map(|(wait, n)| vec![wait.clone(), n.to_string()]);
+    write(
+        &named("waits.csv"),
+        &csv(&["wait", "samples"], &waits.collect::<Vec<_>>()),
+    )?;
     site.compare(log, database, &mut figures).await?;
     figures["bound"] = json!(spent.bound());
     figures["core_seconds"] = json!(spent);
     Ok(figures)
+}
+
+/// `perf`, sampling the measured process and the servers 99 times a CPU second.
+struct Profiler {
+    child: Child,
+    recording: PathBuf,
+}
+
+impl Profiler {
+    /// `None` where there is no `perf`.
+    fn start(pid: u32, servers: &[u32], recording: &Path) -> Option<Self> {
+        let all = servers.iter().chain([&pid]).map(ToString::to_string);
+        let pids = all.collect::<Vec<_>>().join(",");
+        // A clock, not a hardware counter: virtual machines often have none.
+        let child = Command::new("perf")
+            .args([
+                "record",
+                "-e",
+                "cpu-clock",
+                "-F",
+                "99",
+                "-g",
+                "-p",
+                &pids,
+                "-o",
+            ])
+            .arg(recording)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .ok()?;
+        Some(Self {
+            child,
+            recording: recording.to_path_buf(),
+        })
+    }
+
+    /// Ends the sampling and writes the folded stacks; answers what came of it.
+    async fn fold(mut self, into: &Path) -> Value {
+        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok());
+        if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
+            // It writes its file out at SIGINT; when it is gone already, there is nothing to end.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+        }
+        let _ = self.child.wait().await;
+        let script = Command::new("perf")
+            .args(["script", "-i"])
+            .arg(&self.recording)
+            .output()
+            .await;
+        let _ = std::fs::remove_file(&self.recording);
+        let folded = script.map(|out| fold(&String::from_utf8_lossy(&out.stdout)));
+        match folded {
+            Ok(folded) if !folded.is_empty() => match write(into, &folded) {
+                Ok(()) => {
+                    json!("perf record -e cpu-clock -F 99 -g over projector, broker and postgres")
+                }
+                Err(failure) => json!(failure.to_string()),
+            },
+            _ => json!("perf gave no samples: CPU by thread only"),
+        }
+    }
 }
 
 /// The database's counters; the server publishes a session's at its end or within a second.

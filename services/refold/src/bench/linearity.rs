@@ -96,7 +96,9 @@ fn chart(report: &Report<'_>, name: &str, billion: &Value) -> Chart {
         name: "replay alone".to_owned(),
         points: points.collect(),
     }];
-    let one = billion[name].as_f64().and_then(|value| Spread::of(&[value]));
+    let one = billion[name]
+        .as_f64()
+        .and_then(|value| Spread::of(&[value]));
     if let (Some(events), Some(spread)) = (billion["events"].as_f64(), one) {
         series.push(Series {
             name: "beside reads, once".to_owned(),

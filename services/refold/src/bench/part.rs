@@ -70,7 +70,9 @@ fn options(args: &BenchPartArgs) -> ProjectorOptions {
         // A batch is also cut by age and by bytes: here by its size alone, or the sweep would
         // measure those.
         options.batch_age = Duration::from_secs(2);
-        options.tail_read_bytes = options.tail_read_bytes.max(batch.saturating_mul(EVENT_BYTES));
+        options.tail_read_bytes = options
+            .tail_read_bytes
+            .max(batch.saturating_mul(EVENT_BYTES));
     }
     if let Some(bytes) = args.copy_frame_bytes {
         options.copy_frame_bytes = bytes;

@@ -102,7 +102,9 @@ mod tests {
         let mut phases = Phases::open(&path, &plan).expect("opens");
         assert!(!phases.has("seed"));
         assert!(!phases.note_start("seed").expect("writes"));
-        phases.finish("seed", json!({ "bytes": 9 })).expect("writes");
+        phases
+            .finish("seed", json!({ "bytes": 9 }))
+            .expect("writes");
         let mut again = Phases::open(&path, &plan).expect("opens again");
         assert_eq!(again.get("seed")["bytes"], 9);
         assert!(again.note_start("seed").expect("writes"));

@@ -58,13 +58,16 @@ impl Report<'_> {
 
     /// The spread of a figure over the runs of a setting.
     pub(super) fn spread(&self, setting: &str, name: &str) -> Option<Spread> {
-        let values = self.runs(setting).filter_map(|run| run.figures[name].as_f64());
+        let values = self
+            .runs(setting)
+            .filter_map(|run| run.figures[name].as_f64());
         Spread::of(&values.collect::<Vec<_>>())
     }
 
     /// The median of a figure over the runs of a setting; 0 without any.
     pub(super) fn median(&self, setting: &str, name: &str) -> f64 {
-        self.spread(setting, name).map_or(0.0, |spread| spread.median)
+        self.spread(setting, name)
+            .map_or(0.0, |spread| spread.median)
     }
 
     /// The bound that most runs of a setting name, by its first word.
@@ -72,7 +75,9 @@ impl Report<'_> {
         let median = self.median(setting, "seconds");
         let distance = |run: &Run| (run.figures["seconds"].as_f64().unwrap_or(0.0) - median).abs();
         // The run in the middle speaks for all.
-        let middle = self.runs(setting).min_by(|a, b| distance(a).total_cmp(&distance(b)));
+        let middle = self
+            .runs(setting)
+            .min_by(|a, b| distance(a).total_cmp(&distance(b)));
         let bound = middle.and_then(|run| run.figures["bound"].as_str());
         bound.unwrap_or_default().to_owned()
     }
@@ -93,7 +98,13 @@ impl Report<'_> {
     fn json(&self, extra: &Value) -> Value {
         let settings = self.sweep.settings.iter();
         let common = &self.sweep.common;
-        let all = |name: &str| self.record.runs().iter().filter_map(|r| r.figures[name].as_u64()).sum::<u64>();
+        let all = |name: &str| {
+            self.record
+                .runs()
+                .iter()
+                .filter_map(|r| r.figures[name].as_u64())
+                .sum::<u64>()
+        };
         let mut result = json!({
             "schema": format!("refold.bench-{}/1", self.sweep.name),
             "settings": settings.map(|setting| self.summary(setting)).collect::<Vec<_>>(),

@@ -66,7 +66,10 @@ pub(crate) async fn run(
         "predictions": rows,
         "extrapolation": far,
     });
-    let charts = [("predicted", near_chart(&report, &args, &rows)), ("machines", far_chart(&far))];
+    let charts = [
+        ("predicted", near_chart(&report, &args, &rows)),
+        ("machines", far_chart(&far)),
+    ];
     report.finish(&charts, &extra)
 }
 
@@ -98,10 +101,15 @@ async fn measure(
     site: &Site,
 ) -> Result<Record, Failure> {
     let log = |setting: &Setting| SeededLog::of(setting.number("events"), &args.codec);
-    for setting in sweep.settings.iter().filter(|setting| setting.number("processes") == 1) {
+    for setting in sweep
+        .settings
+        .iter()
+        .filter(|setting| setting.number("processes") == 1)
+    {
         site.seed(&log(setting)).await?;
     }
-    site.seed(&SeededLog::of(args.events.0, &args.codec)).await?;
+    site.seed(&SeededLog::of(args.events.0, &args.codec))
+        .await?;
     sweep
         .run(async |setting| {
             let log = log(setting);
@@ -251,9 +259,13 @@ fn tell(rows: &[Value], far: &Value) {
 }
 
 fn near_chart(report: &Report<'_>, args: &BenchScaleModelArgs, rows: &[Value]) -> Chart {
-    let measured = args.processes.iter().enumerate().filter_map(|(at, processes)| {
-        Some((at as f64, report.spread(&pinned(*processes), "seconds")?))
-    });
+    let measured = args
+        .processes
+        .iter()
+        .enumerate()
+        .filter_map(|(at, processes)| {
+            Some((at as f64, report.spread(&pinned(*processes), "seconds")?))
+        });
     let predicted = rows.iter().enumerate().filter_map(|(at, row)| {
         let seconds = row["predicted_seconds"].as_f64()?;
         Some((at as f64, Spread::of(&[seconds])?))

@@ -78,7 +78,10 @@ impl SeededLog {
         let stream = &self.stream;
         let codec = self.codec.replace(':', "-");
         let form = word(self.format);
-        format!("log-{}-{}-{codec}-{form}", stream.events.0, stream.partitions)
+        format!(
+            "log-{}-{}-{codec}-{form}",
+            stream.events.0, stream.partitions
+        )
     }
 
     /// The flags that `seed` and `bench part` share.
@@ -279,7 +282,8 @@ impl Site {
     ) -> Result<(), Failure> {
         let session = SessionOptions::parse(database)
             .map_err(|error| Failure::error("read the database's address", error))?;
-        let found = verify::with_oracle(&session, &self.projection, &log.stream, log.format).await?;
+        let found =
+            verify::with_oracle(&session, &self.projection, &log.stream, log.format).await?;
         figures["rows_compared"] = json!(found.rows);
         figures["differences_oracle"] = json!(found.differences);
         Ok(())
@@ -295,6 +299,12 @@ impl Site {
         Account::open(&[("broker", named("Kafka")), ("postgres", named("Postgres"))])
     }
 
+    /// The process ids of the servers.
+    pub(super) fn server_pids(&self) -> Vec<u32> {
+        let servers = self.guard.stack().status().servers;
+        servers.into_iter().map(|server| server.pid).collect()
+    }
+
     /// The stack's directory.
     pub(super) fn dir(&self) -> &std::path::Path {
         &self.dir
@@ -303,7 +313,12 @@ impl Site {
 
 /// The figures of a replay by several processes, as if it had been one.
 fn merged(parts: &[Value], account: Account) -> Value {
-    let all = |name: &str| parts.iter().filter_map(|part| part[name].as_f64()).collect::<Vec<_>>();
+    let all = |name: &str| {
+        parts
+            .iter()
+            .filter_map(|part| part[name].as_f64())
+            .collect::<Vec<_>>()
+    };
     let sum = |name: &str| all(name).iter().sum::<f64>();
     let began = all("began").into_iter().fold(f64::INFINITY, f64::min);
     let ended = all("ended").into_iter().fold(f64::NEG_INFINITY, f64::max);
@@ -313,10 +328,13 @@ fn merged(parts: &[Value], account: Account) -> Value {
     let stages = parts.first().and_then(|part| part["stages"].as_object());
     let stages = stages.into_iter().flatten().map(|(stage, _)| {
         let of = |what: &str| {
-            let each = parts.iter().filter_map(|p| p["stages"][stage][what].as_f64());
+            let each = parts
+                .iter()
+                .filter_map(|p| p["stages"][stage][what].as_f64());
             each.sum::<f64>()
         };
-        let figures = json!({ "wall_seconds": of("wall_seconds"), "cpu_seconds": of("cpu_seconds") });
+        let figures =
+            json!({ "wall_seconds": of("wall_seconds"), "cpu_seconds": of("cpu_seconds") });
         (stage.clone(), figures)
     });
     json!({

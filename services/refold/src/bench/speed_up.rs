@@ -106,7 +106,12 @@ fn chart(report: &Report<'_>) -> Chart {
     });
     Chart {
         title: "Rate by partitions, workers and processes".to_owned(),
-        along: Along::Names(settings.iter().map(|setting| setting.name.clone()).collect()),
+        along: Along::Names(
+            settings
+                .iter()
+                .map(|setting| setting.name.clone())
+                .collect(),
+        ),
         height: "events/s".to_owned(),
         scale: Scale::Linear,
         series: vec![Series {
@@ -151,15 +156,19 @@ mod tests {
     fn the_single_writer_comes_first_and_no_worker_is_idle() {
         let line = ["refold", "bench", "speed-up", "--out=x"];
         let Ok(Cli {
-            command: crate::cli::Command::Bench(crate::cli::BenchArgs {
-                what: crate::cli::Bench::SpeedUp(args),
-            }),
+            command:
+                crate::cli::Command::Bench(crate::cli::BenchArgs {
+                    what: crate::cli::Bench::SpeedUp(args),
+                }),
         }) = Cli::try_parse_from(line)
         else {
             unreachable!("speed-up parses")
         };
         let settings = settings(&args);
-        let names: Vec<_> = settings.iter().map(|setting| setting.name.as_str()).collect();
+        let names: Vec<_> = settings
+            .iter()
+            .map(|setting| setting.name.as_str())
+            .collect();
         assert_eq!(names[0], "1 partitions, 1 workers");
         assert_eq!(names.len(), 1 + 3 + 3 + 2);
         assert!(names.contains(&"16 partitions, 3 processes"));

@@ -80,7 +80,11 @@ impl Sweep {
             .map_err(|error| Failure::usage(format!("-out {}: {error}", out.display())))?;
         let wrong = |error: std::io::Error| Failure::error("keep the finished runs", error);
         let mut record = Record::open(&self.state_file(), &self.plan()).map_err(wrong)?;
-        let turns = rounds(self.settings.len(), self.common.runs.max(1), self.common.order_seed);
+        let turns = rounds(
+            self.settings.len(),
+            self.common.runs.max(1),
+            self.common.order_seed,
+        );
         let all = turns.len();
         for (at, turn) in turns.into_iter().enumerate() {
             let setting = &self.settings[turn.setting];
@@ -180,12 +184,14 @@ mod tests {
 
     #[test]
     fn figures_of_a_wrong_state_are_refused() {
-        let figures = |rows: u64, differences: Value| {
-            json!({ "rows_compared": rows, "differences_oracle": differences })
-        };
+        let figures = |rows: u64, differences: Value| json!({ "rows_compared": rows, "differences_oracle": differences });
         assert_eq!(judge("a", &figures(10, json!(0))), Ok(()));
         assert_eq!(judge("a", &json!({ "events": 10 })), Ok(()));
-        for wrong in [figures(10, json!(1)), figures(0, json!(0)), figures(10, Value::Null)] {
+        for wrong in [
+            figures(10, json!(1)),
+            figures(0, json!(0)),
+            figures(10, Value::Null),
+        ] {
             let refused = judge("a", &wrong).expect_err("wrong");
             assert_eq!(refused.kind, Kind::Differences);
         }

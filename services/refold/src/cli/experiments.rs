@@ -141,7 +141,11 @@ pub struct BenchCodecArgs {
     #[arg(long, default_value = "1e7")]
     pub events: Count,
     /// The codecs.
-    #[arg(long, value_delimiter = ',', default_value = "none,lz4,zstd,snappy,gzip")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "none,lz4,zstd,snappy,gzip"
+    )]
     pub codecs: Vec<String>,
     /// The wire forms.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "proto,json")]

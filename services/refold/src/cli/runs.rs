@@ -9,8 +9,8 @@ use clap::Subcommand;
 use super::Count;
 use super::Format;
 use super::StreamArgs;
-use super::experiments::*;
 use super::args::duration;
+use super::experiments::*;
 
 /// `load`
 #[derive(Debug, Args)]

@@ -121,7 +121,11 @@ fn staging(args: &BenchBillionArgs) -> Staging {
         keep: true,
         projector_flags: args.common.engine_flags(),
         console: Some(args.common.out.join("output.txt")),
-        look: Duration::from_millis(if args.stream.events.0 > 50_000_000 { 200 } else { 20 }),
+        look: Duration::from_millis(if args.stream.events.0 > 50_000_000 {
+            200
+        } else {
+            20
+        }),
         keep_free: args.keep_free.0,
     }
 }
@@ -131,10 +135,7 @@ async fn sample(args: &BenchBillionArgs, dir: &Path) -> Result<Value, Failure> {
     let events = stream.events.0.min(SAMPLE);
     let share = stream.aggregates.0 as f64 / stream.events.0.max(1) as f64;
     let aggregates = ((events as f64 * share) as u64).max(1);
-    eprintln!(
-        "measure what {} events take on the disk",
-        Count(events)
-    );
+    eprintln!("measure what {} events take on the disk", Count(events));
     let flags = [
         format!("--partitions={}", stream.partitions),
         format!("--zipf={}", stream.zipf),
@@ -279,7 +280,11 @@ async fn switch(
     for failed in &load.failures {
         scene.note(&format!("failed read: {failed:?}"));
     }
-    scene.note(&format!("{} reads, {} failed", Count(load.reads), load.failed));
+    scene.note(&format!(
+        "{} reads, {} failed",
+        Count(load.reads),
+        load.failed
+    ));
     let mut live = comparison(&live);
     live["seconds"] = json!(verified);
     let figures = json!({

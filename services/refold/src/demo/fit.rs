@@ -130,7 +130,9 @@ pub(super) fn wal_dir(stack: &Stack) -> PathBuf {
 
 fn postgres_home(stack: &Stack) -> PathBuf {
     let servers = stack.status().servers;
-    let postgres = servers.iter().find(|server| server.name.contains("Postgres"));
+    let postgres = servers
+        .iter()
+        .find(|server| server.name.contains("Postgres"));
     let home = postgres.and_then(|server| server.log.parent());
     home.map(Path::to_path_buf).unwrap_or_default()
 }
@@ -234,11 +236,17 @@ mod tests {
     fn a_log_that_fits_is_let_through_and_one_that_does_not_names_the_largest() {
         let billion = (1_000_000_000, 100_000_000);
         // 32 GB of log, 25 of tables, 2 of WAL, 6 to stay free.
-        assert_eq!(check(&SAMPLE, billion, &room(65_000_000_001), WalLevel::Minimal), Ok(()));
+        assert_eq!(
+            check(&SAMPLE, billion, &room(65_000_000_001), WalLevel::Minimal),
+            Ok(())
+        );
         let refused = check(&SAMPLE, billion, &room(64_900_000_000), WalLevel::Minimal);
         let refused = refused.expect_err("too large");
         assert_eq!(refused.kind, Kind::Refused);
-        assert!(refused.sentence.contains("at most 998,245,614 events"), "{refused}");
+        assert!(
+            refused.sentence.contains("at most 998,245,614 events"),
+            "{refused}"
+        );
     }
 
     #[test]
@@ -250,7 +258,10 @@ mod tests {
         let free = room(1_000_000_000_000);
         let billion = (1_000_000_000, 100_000_000);
         let refused = check(&plump, billion, &free, WalLevel::Minimal).expect_err("too large");
-        assert!(refused.sentence.contains("at most 970,588,235 events"), "{refused}");
+        assert!(
+            refused.sentence.contains("at most 970,588,235 events"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -18,13 +18,13 @@ use crate::cli::Failure;
 use crate::load::Span;
 use crate::run::Projections;
 
+pub(crate) use billion::run as billion;
 pub(crate) use figures::Comparison;
 pub(crate) use figures::Figures;
+pub(crate) use fit::log_bytes;
 pub(crate) use processes::Role;
 use scene::Scene;
 use scene::Staging;
-pub(crate) use billion::run as billion;
-pub(crate) use fit::log_bytes;
 pub(crate) use scene::served;
 pub(crate) use scene::start_stack;
 

@@ -30,7 +30,10 @@ impl Scene {
     }
 
     /// Compares a version with the oracle at one offset per partition, the tail moving.
-    pub(in crate::demo) async fn verify_expected(&mut self, version: &str) -> Result<Comparison, Failure> {
+    pub(in crate::demo) async fn verify_expected(
+        &mut self,
+        version: &str,
+    ) -> Result<Comparison, Failure> {
         let (projection, session) = (self.projection(version)?, self.session()?);
         let (stream, format) = (&self.args.stream, self.args.format);
         let compared = verify::with_oracle(&session, &projection, stream, format);

@@ -21,7 +21,11 @@ const TELL_AFTER: Duration = Duration::from_secs(10);
 
 impl Scene {
     /// Rebuilds a version; the projector is SIGKILLed `kills` times in the middle and started again.
-    pub(in crate::demo) async fn rebuild(&mut self, version: &str, kills: u32) -> Result<Rebuild, Failure> {
+    pub(in crate::demo) async fn rebuild(
+        &mut self,
+        version: &str,
+        kills: u32,
+    ) -> Result<Rebuild, Failure> {
         let registry = self.registry().await?;
         let metrics = free_address()?;
         let mode = [
@@ -120,8 +124,14 @@ fn stage_sums(metrics: &str) -> BTreeMap<String, f64> {
     let mut sums = BTreeMap::new();
     let lines = metrics.lines();
     for line in lines.filter(|line| line.starts_with(ACTOR_STATE.name)) {
-        let stage = line.split("state=\"").nth(1).and_then(|rest| rest.split('"').next());
-        let value = line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+        let stage = line
+            .split("state=\"")
+            .nth(1)
+            .and_then(|rest| rest.split('"').next());
+        let value = line
+            .rsplit(' ')
+            .next()
+            .and_then(|value| value.parse::<f64>().ok());
         if let (Some(stage), Some(value)) = (stage, value) {
             *sums.entry(stage.to_owned()).or_insert(0.0) += value;
         }
