@@ -22,10 +22,21 @@ pub(super) fn start(
     pin: Option<usize>,
     logs: &Path,
 ) -> Result<Measuring, Failure> {
+    let program =
+        std::env::current_exe().map_err(|error| Failure::error("find this program", error))?;
+    start_program(&program, args, pin, logs)
+}
+
+/// Starts another program in the same way.
+pub(super) fn start_program(
+    program: &Path,
+    args: &[String],
+    pin: Option<usize>,
+    logs: &Path,
+) -> Result<Measuring, Failure> {
     let wrong = |error: std::io::Error| Failure::error("start a measured process", error);
     let log = logs.join("measured.log");
     let out = File::options().create(true).append(true).open(log);
-    let program = std::env::current_exe().map_err(wrong)?;
     let mut command = match pin {
         Some(core) => {
             let mut command = Command::new("taskset");

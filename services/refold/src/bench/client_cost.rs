@@ -41,18 +41,41 @@ pub(crate) async fn run(
     report.finish(&charts, &json!({}))
 }
 
+/// What opens the log when no flag says it.
+const READERS: [&str; 2] = ["bulk:mode=bulk", "tail:mode=tail"];
+
 /// A name and the flag that makes it.
-fn reader(text: &str) -> Result<(&str, &str), Failure> {
-    let split = text.split_once(':');
-    split.ok_or_else(|| Failure::usage(format!("-reader {text}: write NAME:FLAG=VALUE")))
+fn reader(text: &str) -> Result<(String, String), Failure> {
+    match text.split_once(':') {
+        Some((name, flag)) => Ok((name.to_owned(), format!("--{flag}"))),
+        None => {
+            let sentence = format!("-reader {text}: write NAME:FLAG=VALUE");
+            Err(Failure::usage(sentence))
+        }
+    }
+}
+
+/// The readers by name, each with the flag of `bench read`; none for a client of `-program`.
+fn readers(args: &BenchClientCostArgs) -> Result<Vec<(String, Option<String>)>, Failure> {
+    let mut all = Vec::new();
+    let flagless = args.readers.is_empty() && args.program.is_none();
+    let given = args.readers.iter().map(String::as_str);
+    let defaults = READERS.into_iter().filter(|_| flagless);
+    for text in given.chain(defaults) {
+        let (name, flag) = reader(text)?;
+        all.push((name, Some(flag)));
+    }
+    if args.program.is_some() {
+        all.extend(args.clients.iter().map(|client| (client.clone(), None)));
+    }
+    Ok(all)
 }
 
 fn settings(args: &BenchClientCostArgs) -> Result<Vec<Setting>, Failure> {
     let mut settings = Vec::new();
-    for text in &args.readers {
-        let (name, flag) = reader(text)?;
+    for (name, flag) in readers(args)? {
         for codec in &args.codecs {
-            let about = json!({ "reader": name, "flag": format!("--{flag}"), "codec": codec });
+            let about = json!({ "reader": name, "flag": flag, "codec": codec });
             settings.push(Setting::new(format!("{name} {codec}"), about));
         }
     }
@@ -71,7 +94,13 @@ async fn measure(
     sweep
         .run(async |setting| {
             let log = log(setting.text("codec"));
-            let figures = site.read(&log, &[setting.text("flag").to_owned()]).await?;
+            let figures = match (&args.program, setting.text("flag")) {
+                (Some(program), "") => {
+                    site.run_client(&log, program, setting.text("reader"))
+                        .await?
+                }
+                (_, flag) => site.read(&log, &[flag.to_owned()]).await?,
+            };
             // There is no state to compare: a reader is right when it delivers the whole log.
             match figures["events"].as_u64() {
                 Some(events) if events == args.events.0 => Ok(figures),
@@ -86,11 +115,13 @@ async fn measure(
 }
 
 fn chart(report: &Report<'_>, args: &BenchClientCostArgs) -> Chart {
-    let names: Vec<String> = args
-        .readers
-        .iter()
-        .filter_map(|text| Some(reader(text).ok()?.0.to_owned()))
-        .collect();
+    let mut names: Vec<String> = Vec::new();
+    for setting in &report.sweep.settings {
+        let name = setting.text("reader").to_owned();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
     let lines = args.codecs.iter().map(|codec| {
         let points = names.iter().enumerate().filter_map(|(at, name)| {
             let spread = report.spread(&format!("{name} {codec}"), "client_cpu_ns_per_event")?;

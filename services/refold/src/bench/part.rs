@@ -19,9 +19,7 @@ use super::shortened::Shortened;
 use crate::cli::BenchPartArgs;
 use crate::cli::BenchReplayArgs;
 use crate::cli::Failure;
-use crate::cli::LogArgs;
 use crate::command::bench;
-use crate::connect;
 
 /// No event of the accounts stream is larger in either wire form.
 const EVENT_BYTES: usize = 512;
@@ -30,8 +28,8 @@ pub(crate) async fn run(
     args: &BenchPartArgs,
     projection: Arc<dyn AnyProjection>,
 ) -> Result<ExitCode, Failure> {
-    let (log, session) = ground(&args.replay)?;
-    let source: Arc<dyn LogSource> = Arc::new(connect::log(&log)?);
+    let (brokers, topic, session) = ground(&args.replay)?;
+    let source: Arc<dyn LogSource> = Arc::new(bench::source(&args.replay, &brokers, &topic)?);
     let source = match args.leave_share {
         Some(left) => Arc::new(Shortened {
             inner: source,
@@ -48,15 +46,15 @@ pub(crate) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The log and the database that the flags name: a part has none of its own.
-pub(super) fn ground(args: &BenchReplayArgs) -> Result<(LogArgs, SessionOptions), Failure> {
+/// Brokers, topic and database that the flags name: a part has none of its own.
+pub(super) fn ground(args: &BenchReplayArgs) -> Result<(String, String, SessionOptions), Failure> {
     let missing = |flag: &str| Failure::usage(format!("a part of a benchmark needs {flag}"));
     let brokers = args.brokers.clone().ok_or_else(|| missing("-brokers"))?;
     let topic = args.topic.clone().ok_or_else(|| missing("-topic"))?;
     let postgres = args.postgres.as_ref().ok_or_else(|| missing("-postgres"))?;
     let session = SessionOptions::parse(postgres)
         .map_err(|error| Failure::usage(format!("-postgres: {error}")))?;
-    Ok((bench::log_args(args, brokers, topic), session))
+    Ok((brokers, topic, session))
 }
 
 fn options(args: &BenchPartArgs) -> ProjectorOptions {

@@ -18,12 +18,12 @@ use super::part::ground;
 use crate::cli::BenchReadArgs;
 use crate::cli::Failure;
 use crate::cli::ReadMode;
-use crate::connect;
+use crate::command::bench;
 use crate::machine;
 
 pub(crate) async fn run(args: &BenchReadArgs) -> Result<ExitCode, Failure> {
-    let (log, _) = ground(&args.replay)?;
-    let source = connect::log(&log)?;
+    let (brokers, topic, _) = ground(&args.replay)?;
+    let source = bench::source(&args.replay, &brokers, &topic)?;
     let mode = match args.mode {
         ReadMode::Bulk => refold_ports::source::ReadMode::Bulk,
         ReadMode::Tail => refold_ports::source::ReadMode::Tail,

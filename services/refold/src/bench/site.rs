@@ -1,5 +1,6 @@
 //! Where experiments run: a private stack, seeded logs in it, and measured replays of them.
 
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -273,6 +274,34 @@ impl Site {
         Ok(figures)
     }
 
+    /// Lets the example program `read_rate` read a log with one of its clients.
+    pub(super) async fn run_client(
+        &self,
+        log: &SeededLog,
+        program: &Path,
+        client: &str,
+    ) -> Result<Value, Failure> {
+        let args = [
+            self.brokers.clone(),
+            format!("--topic={}", log.topic()),
+            format!("--clients={client}"),
+            "--json".to_owned(),
+        ];
+        let account = self.account();
+        let ran = child::start_program(program, &args, None, &self.dir)?;
+        let answer = ran.figures(&self.dir).await?;
+        let mut figures = answer["logs"][0]["clients"][client].clone();
+        let client = figures["client_cpu_seconds"].as_f64();
+        let Some(client) = client else {
+            let sentence = format!("{} answered {answer}", program.display());
+            return Err(Failure::error("read the client's figures", sentence));
+        };
+        let spent = account.close(&[("client", client)]);
+        figures["bound"] = json!(spent.bound());
+        figures["core_seconds"] = json!(spent);
+        Ok(figures)
+    }
+
     /// Compares a database with the known final state.
     pub(super) async fn compare(
         &self,
@@ -306,7 +335,7 @@ impl Site {
     }
 
     /// The stack's directory.
-    pub(super) fn dir(&self) -> &std::path::Path {
+    pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
 }

@@ -164,13 +164,20 @@ pub struct BenchClientCostArgs {
     /// The codecs.
     #[arg(long, value_delimiter = ',', default_value = "lz4,zstd")]
     pub codecs: Vec<String>,
-    /// The readers: what is handed to `bench read`, each as NAME:FLAG=VALUE.
-    #[arg(
-        long = "reader",
-        value_delimiter = ',',
-        default_value = "bulk:mode=bulk,tail:mode=tail"
-    )]
+    /// Readers that `bench read` opens, each as NAME:FLAG=VALUE.
+    /// Default, without -program: bulk:mode=bulk and tail:mode=tail.
+    #[arg(long = "reader", value_delimiter = ',')]
     pub readers: Vec<String>,
+    /// The built example read_rate, which measures clients that the product does not use as well.
+    #[arg(long)]
+    pub program: Option<PathBuf>,
+    /// The clients that -program measures.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "raw,librdkafka_batch,librdkafka_poll"
+    )]
+    pub clients: Vec<String>,
 }
 
 /// `bench batching`

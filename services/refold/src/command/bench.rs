@@ -13,6 +13,7 @@ use refold_local::Stack;
 use refold_local::StackGuard;
 use refold_local::StackOptions;
 use refold_ports::LogSource;
+use refold_source_kafka::KafkaSource;
 use refold_store_postgres::PostgresSink;
 use refold_store_postgres::SessionOptions;
 use refold_system::Plugs;
@@ -135,12 +136,21 @@ impl Ground {
 }
 
 /// The log as the flags of a replay say it.
-pub(crate) fn log_args(args: &BenchReplayArgs, brokers: String, topic: String) -> LogArgs {
+fn log_args(args: &BenchReplayArgs, brokers: String, topic: String) -> LogArgs {
     LogArgs {
         brokers,
         topic,
         format: args.format,
     }
+}
+
+/// Opens a topic as the flags of a replay say it.
+pub(crate) fn source(
+    args: &BenchReplayArgs,
+    brokers: &str,
+    topic: &str,
+) -> Result<KafkaSource, Failure> {
+    connect::log(&log_args(args, brokers.to_owned(), topic.to_owned()))
 }
 
 /// The projector's settings as the flags of a replay say them.
@@ -205,7 +215,7 @@ async fn once(
     session: &SessionOptions,
 ) -> Result<Value, Failure> {
     let checked = Arc::clone(&projection);
-    let source = Arc::new(connect::log(&ground.log)?);
+    let source = Arc::new(source(args, &ground.log.brokers, &ground.log.topic)?);
     let measured = measured(projection, source, session, projector_options(args)).await?;
     let checked = verify::with_oracle(session, &checked, &args.stream, args.format).await?;
     let mut figures = figures(args, &measured);
