@@ -178,8 +178,13 @@ impl Spent {
     pub fn bound(&self) -> String {
         let total = self.total().max(1e-9);
         let free = (self.idle + self.disk_wait) / total;
-        let largest = self.groups.iter().max_by(|a, b| a.1.total_cmp(b.1));
-        let (name, spent) = largest.map_or(("nobody", 0.0), |(name, s)| (name.as_str(), *s));
+        let all = self
+            .groups
+            .iter()
+            .map(|(name, spent)| (name.as_str(), *spent));
+        let all = all.chain([("processes outside the account", self.others)]);
+        let largest = all.max_by(|a, b| a.1.total_cmp(&b.1));
+        let (name, spent) = largest.unwrap_or(("nobody", 0.0));
         let most = format!("{name} took {:.0} % of the cores", 100.0 * spent / total);
         if free < 0.10 {
             format!("processors: {most}")
@@ -300,5 +305,14 @@ mod tests {
         );
         assert!(spent(9.0, 2.0, 8.0).bound().starts_with("disk: 40 %"));
         assert!(spent(9.0, 10.0, 0.0).bound().starts_with("waiting: 50 %"));
+        let crowded = Spent {
+            others: 12.0,
+            ..spent(7.0, 0.0, 0.0)
+        };
+        let bound = crowded.bound();
+        assert!(
+            bound.contains("processes outside the account took 60 %"),
+            "{bound}"
+        );
     }
 }

@@ -15,6 +15,7 @@ use crate::cli::Failure;
 use crate::demo::figures::Rebuild;
 use crate::demo::processes::Role;
 use crate::demo::processes::free_address;
+use crate::machine;
 
 /// A rebuild that takes no longer than this tells its end only.
 const TELL_AFTER: Duration = Duration::from_secs(10);
@@ -42,6 +43,7 @@ impl Scene {
         let mut killed = 0;
         let deadline = began + Duration::from_secs(60 + history / 100_000);
         let mut account = self.open_account(&replay);
+        let mut own = machine::cpu_seconds();
         let (mut peak, mut told) = (0, 0);
         loop {
             self.check_roles()?;
@@ -63,6 +65,7 @@ impl Scene {
                 ));
                 replay = self.projector(version, &mode, "replay")?;
                 account = self.open_account(&replay);
+                own = machine::cpu_seconds();
             }
             if loaded == partitions && reached(&marks) {
                 break;
@@ -80,14 +83,15 @@ impl Scene {
             seconds,
             kills: killed,
             peak_memory_bytes: peak.max(replay.peak_memory_bytes()),
-            spent: account.close(&[]),
+            spent: account.close(&[("reads", machine::cpu_seconds() - own)]),
             stages: stages(&metrics).await,
         };
         self.roles.push(replay);
         Ok(rebuild)
     }
 
-    /// Opens the account of a rebuild: the projector that builds, the rest of ours, and the servers.
+    /// Opens the account of a rebuild: the projector that builds, the rest of ours, and the
+    /// servers. What this process spends is the reads'.
     fn open_account(&self, replay: &Role) -> Account {
         let named = |part: &str| {
             let servers = self.stack().map(|stack| stack.status().servers);
