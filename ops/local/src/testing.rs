@@ -87,15 +87,39 @@ pub fn fresh_database(prefix: &str) -> Result<String> {
 /// When there is no `psql`, or the server refuses.
 pub fn create_database(base: &str, prefix: &str) -> Result<String> {
     let name = unique(prefix, '_');
-    let bin = locate::find_postgres_bin()
-        .map(|bin| bin.join("psql"))
-        .or_else(|| locate::on_path("psql"))
-        .ok_or_else(|| Error::new("no `psql` found to create a database"))?;
-    postgres::psql(&bin, base, &format!("create database {name}"))?;
+    postgres::psql(&find_psql()?, base, &format!("create database {name}"))?;
     let (server, _) = base
         .rsplit_once('/')
         .ok_or_else(|| Error::new(format!("{base} is not a connection URL")))?;
     Ok(format!("{server}/{name}"))
+}
+
+/// Removes the database of the connection URL `url`, which [`create_database`] made on the
+/// server of `base`, and ends the sessions that are still in it.
+///
+/// # Errors
+/// When there is no `psql`, or the server refuses.
+pub fn drop_database(base: &str, url: &str) -> Result<()> {
+    let (_, name) = url
+        .rsplit_once('/')
+        .ok_or_else(|| Error::new(format!("{url} is not a connection URL")))?;
+    let sql = format!("drop database {name} with (force)");
+    postgres::psql(&find_psql()?, base, &sql).map(drop)
+}
+
+/// The answer of the server of `url` to `sql`: fields separated by `|`, a row a line.
+///
+/// # Errors
+/// When there is no `psql`, or the server refuses.
+pub fn query(url: &str, sql: &str) -> Result<String> {
+    postgres::psql(&find_psql()?, url, sql)
+}
+
+fn find_psql() -> Result<PathBuf> {
+    locate::find_postgres_bin()
+        .map(|bin| bin.join("psql"))
+        .or_else(|| locate::on_path("psql"))
+        .ok_or_else(|| Error::new("no `psql` found to ask the database"))
 }
 
 /// A topic name that no other test and no other run uses.

@@ -1,10 +1,12 @@
-//! `cargo x experiment` and `cargo x long`: committed commands under a name.
+//! `cargo x experiment` and `cargo x long`: committed commands under a name. A long one can be
+//! detached from the terminal, asked, and started again where it stopped.
 
 use std::env;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::detached::Detached;
 use crate::outcome::{Failure, Outcome};
 use crate::workspace::Workspace;
 use crate::{demo, files};
@@ -35,6 +37,38 @@ fn names(workspace: &Workspace) -> Vec<String> {
 
 /// Builds the release binary and runs the one command line in `ops/experiments/NAME/command`.
 pub(crate) fn run(workspace: &Workspace, name: &str) -> Outcome {
+    let line = command_line(workspace, name)?;
+    demo::build(workspace)?;
+    shell(workspace, &line)
+}
+
+/// Does what a flag asks of an experiment: `--detach`, `--status` or `--resume`.
+pub(crate) fn control(workspace: &Workspace, name: &str, flag: &str) -> Outcome {
+    let line = command_line(workspace, name)?;
+    let detached = Detached::of(workspace, name);
+    match flag {
+        "--status" => return detached.status(),
+        "--detach" => {}
+        "--resume" if detached.was_started() => {}
+        "--resume" => {
+            return Err(Failure::failed(format!(
+                "{name} was not started yet; start it with --detach"
+            )));
+        }
+        _ => {
+            return Err(Failure::Usage(format!(
+                "`{flag}` is not understood; an experiment takes --detach, --status or --resume"
+            )));
+        }
+    }
+    demo::build(workspace)?;
+    // A session of its own: no signal of this terminal reaches it.
+    let mut command = in_root(workspace, "setsid")?;
+    command.args(["/bin/sh", "-c"]);
+    detached.start(command, &line)
+}
+
+fn command_line(workspace: &Workspace, name: &str) -> Outcome<String> {
     let file = format!("{EXPERIMENTS}/{name}/command");
     let known = names(workspace);
     if !known.iter().any(|k| k == name) {
@@ -43,17 +77,13 @@ pub(crate) fn run(workspace: &Workspace, name: &str) -> Outcome {
             known.join(", ")
         )));
     }
-    let line = match files::list(workspace, &file)?.as_slice() {
-        [line] => line.clone(),
-        lines => {
-            return Err(Failure::failed(format!(
-                "{file} has {} command lines, it must have one",
-                lines.len()
-            )));
-        }
-    };
-    demo::build(workspace)?;
-    shell(workspace, &line)
+    match files::list(workspace, &file)?.as_slice() {
+        [line] => Ok(line.clone()),
+        lines => Err(Failure::failed(format!(
+            "{file} has {} command lines, it must have one",
+            lines.len()
+        ))),
+    }
 }
 
 /// Runs the suites in the committed list, or the one that is named.
@@ -97,16 +127,21 @@ fn parse_suites(lines: &[String]) -> Outcome<Vec<(String, String)>> {
         .collect()
 }
 
-/// Runs a command line in the root, with the release binary first on the path.
-fn shell(workspace: &Workspace, line: &str) -> Outcome {
+/// A program in the root, with the release binary first on the path.
+fn in_root(workspace: &Workspace, program: &str) -> Outcome<Command> {
     let mut path: Vec<PathBuf> = vec![workspace.target().join("release")];
     path.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
     let path = env::join_paths(path)
         .map_err(|e| Failure::failed(format!("PATH cannot hold the build directory: {e}")))?;
-    let status = Command::new("/bin/sh")
+    let mut command = Command::new(program);
+    command.current_dir(workspace.root()).env("PATH", path);
+    Ok(command)
+}
+
+/// Runs a command line in the root.
+fn shell(workspace: &Workspace, line: &str) -> Outcome {
+    let status = in_root(workspace, "/bin/sh")?
         .args(["-c", line])
-        .current_dir(workspace.root())
-        .env("PATH", path)
         .status()
         .map_err(|e| Failure::failed(format!("could not run `{line}`: {e}")))?;
     match status.code() {

@@ -3,6 +3,7 @@
 mod cargo;
 mod check;
 mod demo;
+mod detached;
 mod doc_lint;
 mod experiment;
 mod files;
@@ -31,6 +32,9 @@ usage: cargo x VERB [ARGUMENTS]
   check [STAGE]          format, lints (layers, SQL, sources), clippy
   mutate [NAME]          build with a guard removed; passes when the tests then fail
   experiment [NAME]      run ops/experiments/NAME (without a name: list them)
+         --detach        apart from this terminal, with a log
+         --status        whether it runs, how it ended, the end of its log
+         --resume        go on where it stopped
   long [NAME]            run the long suites of ops/long-suites.txt
   stack up|down|status   private Kafka and Postgres as local processes
          --dir D         where their files are (default: .refold/stack)
@@ -62,6 +66,7 @@ fn run(args: &[String]) -> Outcome {
         ("mutate", [] | [_]) => mutate::run(&workspace, rest.first().map(String::as_str), &[]),
         ("experiment", []) => experiment::list(&workspace),
         ("experiment", [name]) => experiment::run(&workspace, name),
+        ("experiment", [name, flag]) => experiment::control(&workspace, name, flag),
         ("long", [] | [_]) => experiment::long(&workspace, rest.first().map(String::as_str)),
         ("stack", _) => stack::run(&workspace, rest),
         ("help" | "--help" | "-h", _) => {

@@ -1,6 +1,7 @@
 //! Refold as a library: an author's binary is `refold::main!(AccountsV3, AccountsV4);`,
 //! which is the whole product with these projections inside.
 
+mod bench;
 pub mod cli;
 mod command;
 mod connect;

@@ -1,5 +1,9 @@
 //! The machine that figures were measured on.
 
+use std::path::Path;
+
+use crate::cli::Failure;
+
 /// Processor, cores and memory in one line.
 pub(crate) fn describe() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
@@ -27,6 +31,16 @@ pub(crate) fn peak_memory_bytes() -> u64 {
 pub(crate) fn cpu_seconds() -> f64 {
     let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9
+}
+
+/// Bytes that the file system of `dir` can still take.
+///
+/// # Errors
+/// When the directory cannot be asked.
+pub(crate) fn free_disk_bytes(dir: &Path) -> Result<u64, Failure> {
+    let asked = rustix::fs::statvfs(dir);
+    let answer = asked.map_err(|error| Failure::error(&format!("ask {}", dir.display()), error))?;
+    Ok(answer.f_bavail * answer.f_frsize)
 }
 
 /// The revision that this binary was built from.

@@ -4,6 +4,7 @@
 mod args;
 mod count;
 mod exit;
+mod experiments;
 mod kafka;
 mod normalise;
 mod runs;
@@ -13,6 +14,7 @@ pub use count::Count;
 pub use count::Share;
 pub use exit::Failure;
 pub use exit::Kind;
+pub use experiments::*;
 pub use kafka::BulkClient;
 pub use kafka::KafkaArgs;
 pub use kafka::Property;

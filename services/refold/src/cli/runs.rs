@@ -11,6 +11,7 @@ use super::Format;
 use super::KafkaArgs;
 use super::StreamArgs;
 use super::args::duration;
+use super::experiments::*;
 
 /// `load`
 #[derive(Debug, Args)]
@@ -45,6 +46,26 @@ pub struct BenchArgs {
 pub enum Bench {
     /// Seed a private topic on a private stack (or use the given one) and replay it from offset 0.
     Replay(BenchReplayArgs),
+    /// The whole way at the largest size that the disk holds; goes on where it was stopped.
+    Billion(BenchBillionArgs),
+    /// Cost per event at several sizes of the log.
+    Linearity(BenchLinearityArgs),
+    /// Rate by partitions, workers and processes against a single writer.
+    SpeedUp(BenchSpeedUpArgs),
+    /// Rate, size and cost by codec and wire form.
+    Codec(BenchCodecArgs),
+    /// CPU per event of the log's readers alone.
+    ClientCost(BenchClientCostArgs),
+    /// Rate by batch size, when applied and when copied.
+    Batching(BenchBatchingArgs),
+    /// Predict rebuilds from unit costs, and compare with pinned processes.
+    ScaleModel(BenchScaleModelArgs),
+    /// One measured process.
+    #[command(hide = true)]
+    Part(BenchPartArgs),
+    /// One measured reader.
+    #[command(hide = true)]
+    Read(BenchReadArgs),
 }
 
 /// `bench replay`

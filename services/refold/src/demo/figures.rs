@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use refold_bench::accounts::Spent;
 use serde_json::Value;
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_128;
@@ -17,7 +18,7 @@ use crate::machine;
 use crate::machine::revision;
 
 /// The rebuild of the new version.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Rebuild {
     /// Events of the history that was replayed.
     pub(crate) events: u64,
@@ -25,6 +26,12 @@ pub(crate) struct Rebuild {
     pub(crate) seconds: f64,
     /// SIGKILLs on the way.
     pub(crate) kills: u32,
+    /// Most resident memory of the projector, the largest of its processes.
+    pub(crate) peak_memory_bytes: u64,
+    /// Who spent the processors since the last of its processes started.
+    pub(crate) spent: Spent,
+    /// Wall-clock seconds by stage, summed over the partitions of that process.
+    pub(crate) stages: BTreeMap<String, f64>,
 }
 
 impl Rebuild {

@@ -1,7 +1,9 @@
 //! The whole way on this machine: seed, live, rebuild, catch up, verify,
 //! promote under read load, and a printed proof of what was measured.
 
+mod billion;
 mod figures;
+mod fit;
 mod processes;
 mod scene;
 
@@ -16,10 +18,15 @@ use crate::cli::Failure;
 use crate::load::Span;
 use crate::run::Projections;
 
+pub(crate) use billion::run as billion;
 pub(crate) use figures::Comparison;
 pub(crate) use figures::Figures;
+pub(crate) use fit::log_bytes;
 pub(crate) use processes::Role;
 use scene::Scene;
+use scene::Staging;
+pub(crate) use scene::served;
+pub(crate) use scene::start_stack;
 
 const LIVE: &str = "accounts_v3";
 const NEW: &str = "accounts_v4";
@@ -33,7 +40,7 @@ const STEP_BOUND: Duration = Duration::from_secs(120);
 /// The step that failed, with the last words of the process that it was waiting for. Differences
 /// and failed reads are errors too, after the proof was printed.
 pub(crate) async fn run(args: DemoArgs, projections: Projections) -> Result<Figures, Failure> {
-    let mut scene = Scene::open(args, projections).await?;
+    let mut scene = Scene::open(args, Staging::default(), projections).await?;
     let outcome = play(&mut scene).await;
     let closed = scene.close().await;
     let figures = outcome?;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use refold_bench::accounts;
 use tokio::process::Child;
 use tokio::process::Command;
 
@@ -54,6 +55,22 @@ impl Role {
             child,
             log,
         })
+    }
+
+    /// What it was started as.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its process id; `None` once it was waited for.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Most resident memory so far; 0 when it is gone.
+    pub(crate) fn peak_memory_bytes(&self) -> u64 {
+        let peak = self.pid().and_then(accounts::peak_memory_bytes);
+        peak.unwrap_or_default()
     }
 
     /// Takes the piped stdout.

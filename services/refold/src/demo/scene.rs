@@ -1,27 +1,28 @@
 //! The stage of a demo: its stack, its processes and its reads.
 
+mod proof;
+mod reads;
+mod rebuild;
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
-use refold_domain::fold::AnyProjection;
 use refold_domain::version::VersionState;
 use refold_local::Stack;
 use refold_local::StackGuard;
 use refold_local::StackOptions;
+use refold_local::settings::WalLevel;
 use refold_ports::Registry;
-use refold_ports::registry::MarkRow;
 use refold_store_postgres::PgRegistry;
 use refold_store_postgres::SessionOptions;
-use tokio::io::AsyncBufReadExt;
-use tokio::io::BufReader;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::figures::Comparison;
-use super::figures::Cutover;
-use super::figures::Rebuild;
 use super::processes::Role;
 use super::processes::free_address;
 use crate::cli::Count;
@@ -29,21 +30,49 @@ use crate::cli::DemoArgs;
 use crate::cli::Failure;
 use crate::cli::Kind;
 use crate::cli::word;
-use crate::command::cutover;
-use crate::command::verify;
 use crate::connect;
-use crate::load;
 use crate::load::FreshIds;
-use crate::load::LoadPlan;
 use crate::load::LoadProgress;
 use crate::load::LoadReport;
-use crate::load::Span;
 use crate::load::SpanMark;
+use crate::machine;
 use crate::run::Projections;
-use crate::run::find;
 
 /// Between two looks at something that another process does.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How a scene differs from the demo's.
+#[derive(Debug, Clone)]
+pub(super) struct Staging {
+    /// The topic; a name of its own when there is none.
+    pub(super) topic: Option<String>,
+    /// How much the private Postgres' write-ahead log carries.
+    pub(super) wal_level: WalLevel,
+    /// Whether the private stack's data stays when the scene is closed.
+    pub(super) keep: bool,
+    /// Given to every projector as they are.
+    pub(super) projector_flags: Vec<String>,
+    /// What is told on stderr is appended here too.
+    pub(super) console: Option<PathBuf>,
+    /// Between two looks at the marks while a version is built. Every look is a query.
+    pub(super) look: Duration,
+    /// The scene ends with an error when the disk has fewer bytes free than this.
+    pub(super) keep_free: u64,
+}
+
+impl Default for Staging {
+    fn default() -> Self {
+        Self {
+            topic: None,
+            wal_level: WalLevel::Replica,
+            keep: false,
+            projector_flags: Vec::new(),
+            console: None,
+            look: Duration::from_millis(5),
+            keep_free: 0,
+        }
+    }
+}
 
 struct Load {
     task: JoinHandle<LoadReport>,
@@ -53,9 +82,11 @@ struct Load {
 /// Everything that a demo started.
 pub(super) struct Scene {
     args: DemoArgs,
+    staging: Staging,
     projections: Projections,
-    began: Instant,
+    console: Console,
     stack: Option<StackGuard>,
+    dir: PathBuf,
     logs: PathBuf,
     brokers: String,
     postgres: String,
@@ -71,8 +102,12 @@ pub(super) struct Scene {
 
 impl Scene {
     /// Brings the stack up, or uses the one that the flags name.
-    pub(super) async fn open(args: DemoArgs, projections: Projections) -> Result<Self, Failure> {
-        let began = Instant::now();
+    pub(super) async fn open(
+        args: DemoArgs,
+        staging: Staging,
+        projections: Projections,
+    ) -> Result<Self, Failure> {
+        let console = Console::open(staging.console.as_deref())?;
         let dir = args.stack_dir.clone().unwrap_or_else(|| {
             std::env::temp_dir().join(format!("refold-demo-{}", std::process::id()))
         });
@@ -82,14 +117,12 @@ impl Scene {
         let (stack, brokers, postgres) = match (&args.brokers, &args.postgres) {
             (Some(brokers), Some(postgres)) => (None, brokers.clone(), postgres.clone()),
             _ => {
-                say(began, "start Kafka and Postgres");
-                let up = tokio::task::spawn_blocking(move || {
-                    Stack::up(&StackOptions::new(dir)).and_then(Stack::guard)
-                });
-                let guard = up
-                    .await
-                    .map_err(|error| Failure::error("start the stack", error))?
-                    .map_err(|error| Failure::new(Kind::Unreachable, error.to_string()))?;
+                console.say("start Kafka and Postgres");
+                let options = StackOptions {
+                    wal_level: staging.wal_level,
+                    ..StackOptions::new(&dir)
+                };
+                let guard = start_stack(options).await?;
                 let addresses = guard.stack().addresses();
                 (
                     Some(guard),
@@ -99,11 +132,16 @@ impl Scene {
             }
         };
         Ok(Self {
-            topic: format!("demo-{:08x}", began_id()),
+            topic: staging
+                .topic
+                .clone()
+                .unwrap_or_else(|| format!("demo-{:08x}", began_id())),
             args,
+            staging,
             projections,
-            began,
+            console,
             stack,
+            dir,
             logs,
             brokers,
             postgres,
@@ -123,12 +161,12 @@ impl Scene {
 
     /// Tells what comes next.
     pub(super) fn step(&self, what: &str) {
-        say(self.began, what);
+        self.console.say(what);
     }
 
     /// Tells what came of it.
     pub(super) fn note(&self, what: &str) {
-        say(self.began, &format!("  {what}"));
+        self.console.say(&format!("  {what}"));
     }
 
     /// Writes the log.
@@ -139,7 +177,40 @@ impl Scene {
         args.extend(flags(&[("codec", &self.args.codec)]));
         let mut seed = Role::start("seed", &self.logs, &args, false)?;
         // A log of any size may take its time; the seed says itself how far it is.
-        seed.finish(Duration::from_secs(24 * 3600)).await
+        let bound = Duration::from_secs(24 * 3600);
+        tokio::select! {
+            finished = seed.finish(bound) => finished,
+            full = self.disk_filled() => Err(full),
+        }
+    }
+
+    /// Resolves when the disk has less room than has to stay free.
+    async fn disk_filled(&self) -> Failure {
+        loop {
+            if let Err(failure) = self.check_disk() {
+                return failure;
+            }
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+    }
+
+    fn check_disk(&self) -> Result<(), Failure> {
+        let keep = self.staging.keep_free;
+        if keep == 0 {
+            return Ok(());
+        }
+        let free = machine::free_disk_bytes(&self.dir)?;
+        if free >= keep {
+            return Ok(());
+        }
+        let sentence = format!(
+            "{} has {} bytes free, {} have to stay free: make room and start again to go on, \
+             or take a smaller log",
+            self.dir.display(),
+            Count(free),
+            Count(keep)
+        );
+        Err(Failure::new(Kind::Refused, sentence))
     }
 
     /// Starts the live projector of a version.
@@ -160,9 +231,18 @@ impl Scene {
         Ok(())
     }
 
+    /// Starts the projector of a version that was rebuilt before, to go on at the tail.
+    pub(super) fn start_catching_up(&mut self, version: &str) -> Result<(), Failure> {
+        let mode = ["--mode=replay".to_owned(), "--catch-up".to_owned()];
+        let role = self.projector(version, &mode, "replay")?;
+        self.roles.push(role);
+        Ok(())
+    }
+
     fn projector(&self, version: &str, mode: &[String], log: &str) -> Result<Role, Failure> {
         let mut args = vec!["projector".to_owned()];
         args.extend_from_slice(mode);
+        args.extend(self.staging.projector_flags.iter().cloned());
         args.extend(flags(&[("version", version), ("postgres", &self.postgres)]));
         args.extend(self.log_flags());
         Role::start(
@@ -190,104 +270,6 @@ impl Scene {
             ("zipf", &stream.zipf.to_string()),
             ("seed", &stream.seed.to_string()),
         ])
-    }
-
-    /// Starts reading.
-    pub(super) fn start_load(&mut self) {
-        let plan = LoadPlan {
-            api: self.api.clone(),
-            rate: self.args.read_rate.0,
-            aggregates: self.args.stream.aggregates.0,
-            seed: self.args.stream.seed,
-        };
-        let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(load::run(
-            plan,
-            self.fresh.clone(),
-            self.mark.clone(),
-            self.progress.clone(),
-            stopped,
-        ));
-        self.load = Some(Load { task, stop });
-    }
-
-    /// Reads so far.
-    pub(super) fn reads(&self) -> u64 {
-        self.progress.reads()
-    }
-
-    /// Accounts reads from now on to `span`.
-    pub(super) fn mark(&self, span: Span) {
-        self.mark.set(span);
-    }
-
-    /// Waits until so many reads were made.
-    pub(super) async fn wait_reads(&mut self, reads: u64) -> Result<(), Failure> {
-        let due = reads.saturating_sub(self.reads()) / self.args.read_rate.0.max(1);
-        let bound = Duration::from_secs(60 + 2 * due);
-        let deadline = Instant::now() + bound;
-        while self.reads() < reads {
-            self.check_roles()?;
-            past(deadline, || {
-                format!("{reads} reads were not made in {} s", bound.as_secs())
-            })?;
-            tokio::time::sleep(LOOK).await;
-        }
-        Ok(())
-    }
-
-    /// Stops reading and returns what was seen.
-    pub(super) async fn stop_load(&mut self) -> Result<LoadReport, Failure> {
-        let Some(load) = self.load.take() else {
-            return Err(Failure::new(Kind::Error, "no reads were started"));
-        };
-        load.stop.send_replace(true);
-        let report = load.task.await;
-        report.map_err(|error| Failure::error("read the api", error))
-    }
-
-    /// Starts appending to the log; the ids that it writes are read back.
-    pub(super) fn start_tail(&mut self) -> Result<(), Failure> {
-        if self.args.tail_rate.0 == 0 {
-            return Ok(());
-        }
-        let mut args = vec![
-            "seed".to_owned(),
-            "tail".to_owned(),
-            "--print-ids".to_owned(),
-        ];
-        args.extend(self.log_flags());
-        args.extend(flags(&[
-            ("codec", &self.args.codec),
-            ("rate", &self.args.tail_rate.0.to_string()),
-        ]));
-        let mut tail = Role::start("tail", &self.logs, &args, true)?;
-        if let Some(stdout) = tail.stdout() {
-            let fresh = self.fresh.clone();
-            tokio::spawn(async move {
-                let mut lines = BufReader::new(stdout).lines();
-                while let Ok(Some(line)) = lines.next_line().await {
-                    if let Ok(id) = line.trim().parse() {
-                        fresh.note(id);
-                    }
-                }
-            });
-        }
-        self.roles.push(tail);
-        Ok(())
-    }
-
-    /// Waits until the log moves: nothing is proven about a log that stands still.
-    pub(super) async fn wait_tail(&mut self, bound: Duration) -> Result<(), Failure> {
-        let deadline = Instant::now() + bound;
-        while self.args.tail_rate.0 > 0 && self.fresh.is_empty() {
-            self.check_roles()?;
-            past(deadline, || {
-                format!("nothing was appended in {} s", bound.as_secs())
-            })?;
-            tokio::time::sleep(LOOK).await;
-        }
-        Ok(())
     }
 
     async fn registry(&mut self) -> Result<Arc<PgRegistry>, Failure> {
@@ -323,121 +305,28 @@ impl Scene {
             past(deadline, || {
                 format!("{version} was not {state} in {} s", bound.as_secs())
             })?;
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(self.staging.look.max(LOOK)).await;
         }
     }
 
     fn check_roles(&mut self) -> Result<(), Failure> {
+        self.check_disk()?;
         self.roles.iter_mut().try_for_each(Role::check)
     }
 
-    /// Rebuilds a version; the projector is SIGKILLed `kills` times in the middle and started again.
-    pub(super) async fn rebuild(&mut self, version: &str, kills: u32) -> Result<Rebuild, Failure> {
-        let registry = self.registry().await?;
-        let mode = [
-            "--mode=replay".to_owned(),
-            "--from-offset=0".to_owned(),
-            "--catch-up".to_owned(),
-            format!("--rate-limit={}", self.args.rate_limit.0),
-        ];
-        let partitions = self.args.stream.partitions as usize;
-        let history = self.args.stream.events.0;
-        let began = Instant::now();
-        let mut replay = self.projector(version, &mode, "replay")?;
-        let mut killed = 0;
-        let deadline = began + Duration::from_secs(60 + history / 100_000);
-        loop {
-            self.check_roles()?;
-            replay.check()?;
-            let marks = match registry.version(version).await {
-                Ok(row) => registry.marks(row.id).await?,
-                Err(_) => Vec::new(),
-            };
-            let loaded = marks.iter().filter(|mark| mark.has_leaf).count();
-            // A kill counts while some partitions are in and others are not:
-            // the workers hold folded events that no transaction has seen.
-            let due = partitions * (killed as usize + 1) / (kills as usize + 1);
-            if killed < kills && loaded >= due.max(1) && loaded < partitions {
-                replay.kill().await?;
-                killed += 1;
-                self.note(&format!(
-                    "SIGKILL with {loaded} of {partitions} partitions loaded"
-                ));
-                replay = self.projector(version, &mode, "replay")?;
-            }
-            if loaded == partitions && reached(&marks) {
-                break;
-            }
-            past(deadline, || format!("{version} was not rebuilt in time"))?;
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        let seconds = began.elapsed().as_secs_f64();
-        self.roles.push(replay);
-        Ok(Rebuild {
-            events: history,
-            seconds,
-            kills: killed,
-        })
+    /// The private stack's data are removed with it when the scene is closed.
+    pub(super) fn let_go(&mut self) {
+        self.staging.keep = false;
     }
 
-    /// Compares two versions at one offset per partition, the tail moving.
-    pub(super) async fn verify_against(
-        &mut self,
-        version: &str,
-        against: &str,
-    ) -> Result<Comparison, Failure> {
-        let (left, right) = (self.projection(version)?, self.projection(against)?);
-        let (session, args) = (self.session()?, &self.args);
-        let compared = verify::with_version(&session, &left, &right, &args.stream, args.format);
-        let comparison = compared.await?;
-        self.tell(&format!("{version} against {against}"), &comparison);
-        Ok(comparison)
+    /// The topic.
+    pub(super) fn topic(&self) -> &str {
+        &self.topic
     }
 
-    /// Compares a version with the oracle at one offset per partition, the tail moving.
-    pub(super) async fn verify_expected(&mut self, version: &str) -> Result<Comparison, Failure> {
-        let (projection, session) = (self.projection(version)?, self.session()?);
-        let (stream, format) = (&self.args.stream, self.args.format);
-        let compared = verify::with_oracle(&session, &projection, stream, format);
-        let comparison = compared.await?;
-        self.tell(
-            &format!("{version} against the known final state"),
-            &comparison,
-        );
-        Ok(comparison)
-    }
-
-    fn projection(&self, label: &str) -> Result<Arc<dyn AnyProjection>, Failure> {
-        find(&self.projections, label)
-    }
-
-    fn tell(&self, what: &str, found: &Comparison) {
-        self.note(&format!(
-            "{what}: {} rows, {} differences",
-            Count(found.rows),
-            found.differences
-        ));
-    }
-
-    /// Promotes a version through the api.
-    pub(super) async fn cutover(&mut self, version: &str) -> Result<Cutover, Failure> {
-        let answer = cutover::ask(&self.api, version, false, None).await?;
-        if answer.status != 200 {
-            return Err(Failure::new(
-                Kind::Refused,
-                format!("the promotion was refused: {}", answer.problem()),
-            ));
-        }
-        let offsets = answer.body["offsets"].as_object();
-        let offsets = offsets
-            .into_iter()
-            .flatten()
-            .filter_map(|(partition, offset)| Some((partition.parse().ok()?, offset.as_i64()?)));
-        Ok(Cutover {
-            generation: answer.body["generation"].as_i64().unwrap_or_default(),
-            flip_ms: answer.body["flip_ms"].as_f64().unwrap_or(f64::NAN),
-            offsets: offsets.collect(),
-        })
+    /// The private stack; `None` for servers that others run.
+    pub(super) fn stack(&self) -> Option<&Stack> {
+        self.stack.as_ref().map(StackGuard::stack)
     }
 
     /// Stops every process, newest first, and takes the stack down.
@@ -453,17 +342,17 @@ impl Scene {
             }
         }
         if let Some(stack) = self.stack.take() {
-            let down = tokio::task::spawn_blocking(move || stack.stack().purge());
+            let keep = self.staging.keep;
+            let down = tokio::task::spawn_blocking(move || match keep {
+                true => stack.stack().down(),
+                false => stack.stack().purge(),
+            });
             down.await
                 .map_err(|error| Failure::error("stop the stack", error))?
                 .map_err(|error| Failure::error("stop the stack", error))?;
         }
         first_failure
     }
-}
-
-fn reached(marks: &[MarkRow]) -> bool {
-    marks.iter().all(|mark| mark.reached_log_end)
 }
 
 fn flags(pairs: &[(&str, &str)]) -> Vec<String> {
@@ -478,8 +367,38 @@ fn past(deadline: Instant, sentence: impl FnOnce() -> String) -> Result<(), Fail
     Err(Failure::new(Kind::TimedOut, sentence()))
 }
 
-fn say(began: Instant, what: &str) {
-    eprintln!("[{:7.2} s] {what}", began.elapsed().as_secs_f64());
+/// Brings a private stack up that ends with this process.
+pub(crate) async fn start_stack(options: StackOptions) -> Result<StackGuard, Failure> {
+    let up = tokio::task::spawn_blocking(move || Stack::up(&options).and_then(Stack::guard));
+    up.await
+        .map_err(|error| Failure::error("start the stack", error))?
+        .map_err(|error| Failure::new(Kind::Unreachable, error.to_string()))
+}
+
+/// Where a scene tells what it does.
+struct Console {
+    began: Instant,
+    file: Option<File>,
+}
+
+impl Console {
+    fn open(path: Option<&Path>) -> Result<Self, Failure> {
+        let append = |path| File::options().create(true).append(true).open(path);
+        let file = path.map(append).transpose();
+        Ok(Self {
+            began: Instant::now(),
+            file: file.map_err(|error| Failure::error("open the console log", error))?,
+        })
+    }
+
+    fn say(&self, what: &str) {
+        let line = format!("[{:7.2} s] {what}\n", self.began.elapsed().as_secs_f64());
+        eprint!("{line}");
+        if let Some(mut file) = self.file.as_ref() {
+            // The same words went to stderr; a log that cannot grow ends no measurement.
+            let _ = file.write_all(line.as_bytes());
+        }
+    }
 }
 
 /// Tells the topics of demos apart that share a broker.
@@ -488,7 +407,8 @@ fn began_id() -> u32 {
     now.map_or(0, |since| since.as_millis() as u32) ^ std::process::id()
 }
 
-fn served(address: Option<String>) -> Result<String, Failure> {
+/// The address of a server that a private stack must have.
+pub(crate) fn served(address: Option<String>) -> Result<String, Failure> {
     let missing = || Failure::new(Kind::Unreachable, "the private stack came up incomplete");
     address.ok_or_else(missing)
 }
