@@ -29,9 +29,10 @@ const SPREAD: [&str; 6] = [
 ];
 
 /// The figures of a line of runs.csv, behind the setting and the run.
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 13] = [
     "events",
     "rows",
+    "commits",
     "seconds",
     "events_per_second",
     "client_cpu_ns_per_event",

@@ -369,6 +369,7 @@ fn merged(parts: &[Value], account: Account) -> Value {
     json!({
         "events": events as u64,
         "rows": sum("rows") as u64,
+        "commits": sum("commits") as u64,
         "seconds": seconds,
         "events_per_second": events / seconds,
         "client_cpu_seconds": client,

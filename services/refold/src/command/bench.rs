@@ -50,6 +50,21 @@ pub(crate) async fn run(args: BenchArgs, projections: &Projections) -> Result<Ex
             bench::part::run(&args, projection).await
         }
         Bench::Read(args) => bench::read::run(&args).await,
+        experiment => tokio::select! {
+            outcome = run_experiment(experiment, projections) => outcome,
+            // What was being waited for is dropped here, and with it the processes and the
+            // stack: nothing of a stopped experiment goes on.
+            () = connect::shutdown() => Err(Failure::new(
+                Kind::Interrupted,
+                "stopped on the way; the same command goes on behind what is finished",
+            )),
+        },
+    }
+}
+
+/// The benchmarks that keep what is finished.
+async fn run_experiment(what: Bench, projections: &Projections) -> Result<ExitCode, Failure> {
+    match what {
         Bench::Billion(args) => demo::billion(args, projections.clone()).await,
         Bench::Linearity(args) => bench::linearity::run(args, projections).await,
         Bench::SpeedUp(args) => bench::speed_up::run(args, projections).await,
@@ -57,6 +72,9 @@ pub(crate) async fn run(args: BenchArgs, projections: &Projections) -> Result<Ex
         Bench::ClientCost(args) => bench::client_cost::run(args, projections).await,
         Bench::Batching(args) => bench::batching::run(args, projections).await,
         Bench::ScaleModel(args) => bench::scale_model::run(args, projections).await,
+        Bench::Replay(_) | Bench::Part(_) | Bench::Read(_) => {
+            Err(Failure::usage("that is one measurement, not an experiment"))
+        }
     }
 }
 
@@ -289,6 +307,7 @@ pub(crate) fn figures(args: &BenchReplayArgs, measured: &Measured) -> Value {
         "schema": "refold.bench-replay/1",
         "events": events,
         "rows": rows,
+        "commits": sum(|c| c.commits),
         "seconds": measured.seconds,
         "events_per_second": per_second(events),
         "bytes_per_second": per_second(bytes),

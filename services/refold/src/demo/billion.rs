@@ -179,6 +179,11 @@ async fn play(
     scene.start_api().await?;
     if phases.has("switch") {
         scene.start_catching_up(NEW)?;
+    } else if scene.state(NEW).await? == Some(VersionState::Active) {
+        // Killed between the switch and the line that tells of it: its figures are lost.
+        let sentence = "accounts_v4 serves already, but what its switch took was not written down: \
+             remove the state file and the stack's directory and start afresh";
+        return Err(Failure::new(Kind::Refused, sentence));
     } else {
         activate(args, scene, phases).await?;
         switch(args, scene, phases).await?;

@@ -18,6 +18,7 @@ use refold_local::StackGuard;
 use refold_local::StackOptions;
 use refold_local::settings::WalLevel;
 use refold_ports::Registry;
+use refold_ports::registry::RegistryError;
 use refold_store_postgres::PgRegistry;
 use refold_store_postgres::SessionOptions;
 use tokio::sync::watch;
@@ -284,6 +285,15 @@ impl Scene {
     fn session(&self) -> Result<SessionOptions, Failure> {
         let parsed = SessionOptions::parse(&self.postgres);
         parsed.map_err(|error| Failure::usage(format!("-postgres: {error}")))
+    }
+
+    /// The state of a version; `None` when it is not registered.
+    pub(super) async fn state(&mut self, version: &str) -> Result<Option<VersionState>, Failure> {
+        match self.registry().await?.version(version).await {
+            Ok(row) => Ok(Some(row.state)),
+            Err(RegistryError::UnknownVersion(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Waits until a version is in a state.
