@@ -85,7 +85,7 @@ impl<'a> Scan<'a> {
     pub(crate) fn string(&mut self) -> Option<&'a str> {
         self.expect(b'"')?;
         let start = self.at;
-        self.to_quote()?;
+        self.seek_quote()?;
         let text = self.text.get(start..self.at)?;
         self.at += 1;
         Some(text)
@@ -95,7 +95,7 @@ impl<'a> Scan<'a> {
     /// is a quote, a backslash or a control character has its top bit set in
     /// `special` (bytes above it may have it set for no reason).
     #[inline]
-    fn to_quote(&mut self) -> Option<()> {
+    fn seek_quote(&mut self) -> Option<()> {
         let bytes = self.bytes();
         while let Some(word) = bytes.get(self.at..).and_then(<[u8]>::first_chunk::<8>) {
             let word = u64::from_le_bytes(*word);
@@ -180,7 +180,7 @@ impl<'a> Scan<'a> {
         match self.peek()? {
             b'"' => {
                 self.at += 1;
-                self.to_quote()?;
+                self.seek_quote()?;
                 self.at += 1;
                 Some(())
             }
@@ -203,7 +203,7 @@ impl<'a> Scan<'a> {
         }
         loop {
             self.expect(b'"')?;
-            self.to_quote()?;
+            self.seek_quote()?;
             self.at += 1;
             self.expect(b':')?;
             self.skip_nested(levels)?;

@@ -72,7 +72,10 @@ impl KeyRef<'_> {
     pub fn sort_prefix(&self) -> u64 {
         match self {
             Self::Int(v) => v.cast_unsigned() ^ (1 << 63),
-            Self::Uuid(u) => u.0.first_chunk().map_or(0, |head| u64::from_be_bytes(*head)),
+            Self::Uuid(u) => {
+                u.0.first_chunk()
+                    .map_or(0, |head| u64::from_be_bytes(*head))
+            }
             Self::Text(t) => {
                 let mut head = [0; 8];
                 let known = t.len().min(8);
@@ -207,6 +210,9 @@ mod tests {
                 assert!(pair[0].sort_prefix() <= pair[1].sort_prefix(), "{pair:?}");
             }
         }
-        assert!(ints.windows(2).all(|p| p[0].sort_prefix() < p[1].sort_prefix()));
+        assert!(
+            ints.windows(2)
+                .all(|p| p[0].sort_prefix() < p[1].sort_prefix())
+        );
     }
 }

@@ -78,10 +78,7 @@ impl PostgresWriter {
         self.take_load_fence(session, to).await?;
         let (create, copy) = match target {
             BulkTarget::Leaf => (self.leaf.create(), self.leaf.copy()),
-            BulkTarget::Checkpoint => (
-                self.leaf.create_checkpoint(),
-                self.leaf.copy_checkpoint(),
-            ),
+            BulkTarget::Checkpoint => (self.leaf.create_checkpoint(), self.leaf.copy_checkpoint()),
         };
         session.batch("create the table", &create).await?;
         let copy = session.client().copy_in(&copy);

@@ -81,7 +81,9 @@ async fn a_writer_stopped_inside_its_copy_loses_the_partition_and_its_load() {
     let mut picture = Picture::new(&WIDE_V1);
     picture.put(&int_cell(1), 1, 1, 0).expect("a row");
     let (tuples, seal) = picture.load(0, 10).expect("a load");
-    old.begin_bulk(Offset(10), BulkTarget::Leaf).await.expect("a load");
+    old.begin_bulk(Offset(10), BulkTarget::Leaf)
+        .await
+        .expect("a load");
     old.copy(tuples).await.expect("a copy");
 
     let new = take_over(&postgres, old.as_ref()).await;

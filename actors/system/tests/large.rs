@@ -108,8 +108,15 @@ async fn a_fold_that_is_ended_goes_on_from_its_checkpoint() {
         let seen = next.seen(P);
         let events = world.expected(P).iter().map(|row| row.2).sum::<i64>() as u64;
         assert_eq!(seen.from, before);
-        assert_eq!(seen.counts.applied, events - before.0 as u64, "the rest alone");
-        assert!(seen.counts.duplicates <= 1, "the record at the mark is looked at");
+        assert_eq!(
+            seen.counts.applied,
+            events - before.0 as u64,
+            "the rest alone"
+        );
+        assert!(
+            seen.counts.duplicates <= 1,
+            "the record at the mark is looked at"
+        );
     }
 }
 

@@ -59,15 +59,25 @@ fn a_replay_killed_in_the_middle_of_a_history_goes_on_from_its_checkpoints() {
             checkpointed(&world) > before
         });
         victim.kill();
-        println!("round {round}: {} offsets in checkpoints", checkpointed(&world));
+        println!(
+            "round {round}: {} offsets in checkpoints",
+            checkpointed(&world)
+        );
         let mut next = slow_replay(&world);
         next.wait_for_line("goes on from a checkpoint", BOUND);
         next.kill();
     }
     world.replay(VERSION);
     world.assert_equals_oracle(VERSION);
-    assert_eq!(checkpoint_tables(&world), 0, "every checkpoint was dropped with its load");
-    println!("{} looks at the marks, none moved back", world.watch().looks());
+    assert_eq!(
+        checkpoint_tables(&world),
+        0,
+        "every checkpoint was dropped with its load"
+    );
+    println!(
+        "{} looks at the marks, none moved back",
+        world.watch().looks()
+    );
 }
 
 #[test]

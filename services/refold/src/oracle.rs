@@ -175,7 +175,8 @@ impl<'a> Comparer<'a> {
         }
         if row.applied_seq != want.last_version {
             let (found, expected) = (row.applied_seq, want.last_version);
-            let sentence = || format!("aggregate {id}: applied_seq is {found}, expected {expected}");
+            let sentence =
+                || format!("aggregate {id}: applied_seq is {found}, expected {expected}");
             return self.outcome.differ(sentence);
         }
         if u64::try_from(row.off.0) != Ok(want.last_offset) {
@@ -355,7 +356,10 @@ mod tests {
             let found = compare(columns, state, &rows);
             assert_eq!(found.differences, 3);
             let name = columns.0.last().expect("has columns").0;
-            assert!(found.samples[0].contains(&format!("{name} is [")), "{found:?}");
+            assert!(
+                found.samples[0].contains(&format!("{name} is [")),
+                "{found:?}"
+            );
             assert!(found.samples[1].contains("1 bytes behind"), "{found:?}");
             assert!(found.samples[2].contains("announced"), "{found:?}");
         });
@@ -380,7 +384,12 @@ mod tests {
             assert_eq!(found.differences, 4, "{found:?}");
             assert_eq!(found.compared, rows.len() as u64 - 1);
             assert_eq!(found.expected, rows.len() as u64);
-            for part in ["a second row", "where none belongs", "not a bigint", "no row"] {
+            for part in [
+                "a second row",
+                "where none belongs",
+                "not a bigint",
+                "no row",
+            ] {
                 let told = found.samples.iter().any(|sample| sample.contains(part));
                 assert!(told, "{part}: {found:?}");
             }

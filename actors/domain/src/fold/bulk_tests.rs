@@ -87,7 +87,10 @@ fn memory_is_what_keys_rows_and_their_order_take_and_comes_back_with_the_keys() 
     // A key, a row, a position, the row's text, and sixteen bytes for the order.
     let least = 50_000 * (8 + 32 + 16 + 5 + 16);
     assert!(full - empty > least, "{full} bytes, at least {least}");
-    assert!(full - empty < 3 * least, "{full} bytes, at most thrice {least}");
+    assert!(
+        full - empty < 3 * least,
+        "{full} bytes, at most thrice {least}"
+    );
     assert!(engine.give_up_half(report.next));
     let half = engine.memory_bytes();
     assert!(half < full * 6 / 10, "{half} of {full} bytes");

@@ -7,12 +7,12 @@
 
 mod apply;
 mod bulk;
+#[cfg(test)]
+mod bulk_tests;
 mod class;
 mod memory;
 mod slot;
 mod table;
-#[cfg(test)]
-mod bulk_tests;
 #[cfg(test)]
 mod table_tests;
 #[cfg(test)]

@@ -198,7 +198,11 @@ pub(super) fn split_tuples(mut bytes: &[u8]) -> Vec<Vec<u8>> {
 
 /// What all rows of a fold, and of the folds for the keys that it gave up, make
 /// of the chunk; and how many events they counted.
-pub(super) fn drain(mut engine: Box<dyn BulkFold>, chunk: &Chunk, mut report: FoldReport) -> (Table, u64) {
+pub(super) fn drain(
+    mut engine: Box<dyn BulkFold>,
+    chunk: &Chunk,
+    mut report: FoldReport,
+) -> (Table, u64) {
     let mut table = Table::empty();
     table.next = report.next;
     let (mut copied, mut counted) = (0, 0);

@@ -194,6 +194,7 @@ async fn both_clients_deliver_the_same_from_a_compacted_log() {
         let closing = NewRecord::new(format!("later {next}"), "z").at(3);
         next += 1;
         topic.produce(P0, vec![closing]).await;
+        // sleep: the pause between two looks; each of them appends a record.
         tokio::time::sleep(Duration::from_millis(500)).await;
     };
     let all = assert_same(&name, P0).await;

@@ -97,26 +97,32 @@ impl Packing {
 
 fn gzip(plain: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::new(6));
-    encoder.write_all(plain).unwrap();
-    encoder.finish().unwrap()
+    encoder.write_all(plain).expect("memory takes every byte");
+    encoder.finish().expect("memory takes every byte")
 }
 
 fn snappy(plain: &[u8]) -> Vec<u8> {
-    snap::raw::Encoder::new().compress_vec(plain).unwrap()
+    snap::raw::Encoder::new()
+        .compress_vec(plain)
+        .expect("memory takes every byte")
 }
 
 fn lz4(info: FrameInfo, plain: &[u8]) -> Vec<u8> {
     let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
-    encoder.write_all(plain).unwrap();
-    encoder.finish().unwrap()
+    encoder.write_all(plain).expect("memory takes every byte");
+    encoder.finish().expect("memory takes every byte")
 }
 
 fn zstd(plain: &[u8], size: Option<u64>) -> Vec<u8> {
-    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
-    encoder.set_pledged_src_size(size).unwrap();
-    encoder.include_contentsize(size.is_some()).unwrap();
-    encoder.write_all(plain).unwrap();
-    encoder.finish().unwrap()
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).expect("memory takes every byte");
+    encoder
+        .set_pledged_src_size(size)
+        .expect("memory takes every byte");
+    encoder
+        .include_contentsize(size.is_some())
+        .expect("memory takes every byte");
+    encoder.write_all(plain).expect("memory takes every byte");
+    encoder.finish().expect("memory takes every byte")
 }
 
 /// One record of a batch.

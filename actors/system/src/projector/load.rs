@@ -78,11 +78,7 @@ pub(crate) struct Loading {
 }
 
 impl Admission {
-    pub(super) fn ask(
-        shared: &Shared,
-        writer: Box<dyn PartitionWriter>,
-        history: History,
-    ) -> Self {
+    pub(super) fn ask(shared: &Shared, writer: Box<dyn PartitionWriter>, history: History) -> Self {
         let lease = writer.lease();
         // All of the history counts: the rows of a checkpoint take memory too.
         let events = lease.start.lag_to(history.until);

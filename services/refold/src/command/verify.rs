@@ -157,7 +157,12 @@ pub(crate) async fn with_oracle(
     }
     Ok(Comparison {
         rows: total.compared,
-        columns: version.spec().columns.iter().map(|c| c.name.to_owned()).collect(),
+        columns: version
+            .spec()
+            .columns
+            .iter()
+            .map(|c| c.name.to_owned())
+            .collect(),
         differences: total.differences,
         intended: 0,
         intended_expected: 0,

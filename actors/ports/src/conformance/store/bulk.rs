@@ -221,7 +221,11 @@ async fn a_second_bulk_load_is_refused(harness: &dyn StoreHarness) -> Result<(),
 async fn an_older_writer_cannot_begin_a_load(harness: &dyn StoreHarness) -> Result<(), Failure> {
     let mut old = writer_of(harness, &WIDE_V1, 0).await?;
     let new = take(harness, old.lease().version, &WIDE_V1, 0).await?;
-    expect_error("the load", old.begin_bulk(Offset(10), BulkTarget::Leaf).await, is_fenced)?;
+    expect_error(
+        "the load",
+        old.begin_bulk(Offset(10), BulkTarget::Leaf).await,
+        is_fenced,
+    )?;
     drop(new);
     expect_nothing_left(harness).await
 }
