@@ -147,12 +147,12 @@ async fn both_clients_deliver_the_same_from_every_codec_transaction_and_hole() {
         topic.begin(P0, records(1, 30, 50)).await.abort().await;
         topic.begin(P0, records(40, 30, 50)).await.commit().await;
     }
-    // Two transactions in one stretch of log, the first of which aborts last.
+    // Two transactions in one stretch of log, one of which aborts. Neither end
+    // can be read before the other transaction has ended, too.
     let first = topic.begin(P0, records(1, 20, 50)).await;
     let second = topic.begin(P0, records(30, 20, 50)).await;
     topic.produce(P0, records(60, 20, 50)).await;
-    second.commit().await;
-    first.abort().await;
+    tokio::join!(second.commit(), first.abort());
 
     let all = assert_same(&name, P0).await;
     assert_eq!(all.len(), CODECS.len() * (300 + 3 + 1 + 30) + 20 + 20);
