@@ -7,6 +7,16 @@ use zstd_safe::DCtx;
 use zstd_safe::zstd_sys::ZSTD_ErrorCode;
 
 use super::Fault;
+use super::take;
+use super::take_array;
+
+const MAGIC: u32 = 0xfd2f_b528;
+
+/// Sixteen magic numbers of frames that are to be skipped; the lowest four bits differ.
+const SKIPPABLE: u32 = 0x184d_2a50;
+
+/// Largest unpacked block, bytes.
+const BLOCK_BYTES: usize = 128 << 10;
 
 /// What is expected of the first payload: unpacked bytes per byte of payload.
 const USUAL_RATIO: usize = 8;
@@ -23,7 +33,9 @@ const LEAST_ROOM: usize = 4 << 10;
 /// A whole payload is unpacked by one call into memory that is large enough:
 /// the streaming calls go through a window of their own and copy once more.
 /// Producers stream, so frames seldom say their size; the ratio of the batch
-/// before is a good guess for the next one, and a wrong guess costs a second try.
+/// before is a good guess for the next one, and a wrong guess costs a second
+/// try. A damaged block can seem to lack room whatever room there is, so the
+/// tries end at what the frames' blocks can hold at most.
 pub(super) struct Zstd {
     context: Option<DCtx<'static>>,
     ratio: usize,
@@ -46,7 +58,8 @@ impl Zstd {
         limit: usize,
     ) -> Result<(), Fault> {
         let start = out.len();
-        let mut room = self.guess(payload);
+        let most = most_unpacked(payload);
+        let mut room = self.guess(payload).min(most);
         loop {
             out.reserve(room);
             let space = out.capacity() - start;
@@ -63,9 +76,12 @@ impl Zstd {
                     return Err(Fault::Malformed(zstd_safe::get_error_name(code)));
                 }
                 Err(_) if space > limit => return Err(Fault::TooLarge(space)),
-                // More than `space` would have been written, so memory stays
-                // within twice of what there is to unpack.
-                Err(_) => room = space.saturating_mul(2).min(limit + 1),
+                Err(_) if space >= most => {
+                    return Err(Fault::Malformed(
+                        "a block of it is larger than blocks may be",
+                    ));
+                }
+                Err(_) => room = space.saturating_mul(2).min(most).min(limit + 1),
             }
         }
     }
@@ -84,4 +100,51 @@ impl Zstd {
 fn is_too_small(code: zstd_safe::ErrorCode) -> bool {
     // The library returns its error numbers, which are fixed, negated.
     code == 0_usize.wrapping_sub(ZSTD_ErrorCode::ZSTD_error_dstSize_tooSmall as usize)
+}
+
+/// What the blocks of a payload's frames can hold at most, bytes; of a payload
+/// that is damaged, those before the damage.
+fn most_unpacked(payload: &[u8]) -> usize {
+    let mut rest = payload;
+    let mut most = LEAST_ROOM;
+    while !rest.is_empty() && pass_frame(&mut rest, &mut most).is_ok() {}
+    most
+}
+
+/// Passes a frame and adds what its blocks can hold.
+fn pass_frame(rest: &mut &[u8], most: &mut usize) -> Result<(), Fault> {
+    let magic = u32::from_le_bytes(take_array(rest)?);
+    if magic & !0xf == SKIPPABLE {
+        let length = u32::from_le_bytes(take_array(rest)?);
+        take(rest, length as usize)?;
+        return Ok(());
+    }
+    if magic != MAGIC {
+        return Err(Fault::Malformed("it does not begin like a Zstandard frame"));
+    }
+    let [descriptor] = take_array(rest)?;
+    let single_segment = usize::from(descriptor >> 5 & 1);
+    let window = 1 - single_segment;
+    let dictionary = [0, 1, 2, 4][usize::from(descriptor & 3)];
+    let content_size = [single_segment, 2, 4, 8][usize::from(descriptor >> 6)];
+    take(rest, window + dictionary + content_size)?;
+    loop {
+        let [low, middle, high] = take_array(rest)?;
+        let header = u32::from_le_bytes([low, middle, high, 0]);
+        let size = (header >> 3) as usize;
+        // Stored, one byte repeated, or compressed.
+        let (held, length) = match header >> 1 & 3 {
+            0 => (size, size),
+            1 => (size, 1),
+            _ => (BLOCK_BYTES, size),
+        };
+        *most += held.min(BLOCK_BYTES);
+        take(rest, length)?;
+        if header & 1 != 0 {
+            break;
+        }
+    }
+    let checksum = if descriptor & 4 != 0 { 4 } else { 0 };
+    take(rest, checksum)?;
+    Ok(())
 }
