@@ -2,10 +2,12 @@
 
 mod log;
 
+use std::net::TcpListener;
 use std::thread;
+use std::time::Duration;
 
 use refold_local::KafkaCluster;
-use refold_local::testing::ScratchDir;
+use refold_local::testing::{ScratchDir, wait_until};
 use refold_seed::{Target, seed};
 
 use log::{Watch, assert_same, generated, options, params, read_back};
@@ -26,6 +28,10 @@ fn a_log_is_written_once_although_its_broker_was_killed_twice() {
         }
         // SIGKILL: no shutdown, no snapshot of what it knew of producers.
         cluster.kill_node(0).expect("killed");
+        // A large process takes its time to let go of its sockets, and a broker that
+        // finds its port taken would choose another one.
+        let free = || TcpListener::bind(cluster.bootstrap()).is_ok();
+        assert!(wait_until(Duration::from_secs(60), free), "a free port");
         cluster.ensure().expect("started again");
     }
     let report = seeding.join().expect("no panic").expect("went on");

@@ -233,7 +233,7 @@ pub struct SeedWriteArgs {
     /// The stream.
     #[command(flatten)]
     pub stream: StreamArgs,
-    /// Compression of the log.
+    /// Compression of the log, with a level if need be: lz4, zstd:6.
     #[arg(long, default_value = "lz4")]
     pub codec: String,
     /// Bytes of a batch before it is compressed: larger ones make a smaller log.
