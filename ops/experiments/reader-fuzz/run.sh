@@ -13,11 +13,12 @@ tests=$(
     export LLVM_PROFILE_FILE="$coverage/profiles/%p-%m.profraw"
     cargo test --quiet -p refold-source-kafka --lib raw:: >&2
     cargo test --quiet -p refold-source-kafka --test unpack >&2
-    cargo test --no-run --message-format json -p refold-source-kafka --lib --test unpack |
+    cargo test --no-run --quiet --message-format json -p refold-source-kafka --lib --test unpack |
         sed -n 's/.*"executable":"\([^"]*\)".*/\1/p'
 )
 "$tools/llvm-profdata" merge -sparse "$coverage"/profiles/*.profraw -o "$coverage/merged.profdata"
-objects=$(for test in $tests; do printf -- '-object %s ' "$test"; done)
+# Its first binary has no option before it.
+objects=$(for test in $tests; do printf '%s ' "${object-}" "$test"; object=-object; done)
 # The sources of the unpacker alone; unit tests inside them count as lines too.
 sources=$(cd "$here/../../.." && find "$PWD/actors/source-kafka/src/raw/unpack" -name '*.rs')
 # shellcheck disable=SC2086

@@ -122,3 +122,13 @@ fn dropped_heads_do_not_count_against_the_limit() {
         assert_eq!(drain(&mut accepted(8, log), limit).chunks, [4, 1]);
     }
 }
+
+#[test]
+fn a_batch_far_larger_than_a_chunk_is_delivered_record_by_record() {
+    let mut log = [tens(0, Packing::None, 12), tens(12, Packing::Lz4, 3)];
+    for entry in &mut log[0].entries {
+        entry.value = Some(vec![7; 1 << 20]);
+    }
+    assert_eq!(cuts(&log, 1, 2 << 20), [1; 15]);
+    assert_eq!(cuts(&log, 5, 3 << 20), [2, 2, 2, 2, 2, 5]);
+}

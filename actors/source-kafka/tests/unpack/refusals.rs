@@ -2,6 +2,7 @@
 
 use refold_domain::position::Offset;
 use refold_ports::source::ReadLimit;
+use refold_source_kafka::raw::unpack::Codec;
 use refold_source_kafka::raw::unpack::UnpackErrorKind;
 
 use crate::encode::BatchSpec;
@@ -222,6 +223,18 @@ fn malformed_records_are_refused_where_they_are() {
     ]
     .concat();
     assert_eq!(record_reason(2, &back), (2, order));
+}
+
+#[test]
+fn a_payload_that_does_not_unpack_is_named_with_its_codec() {
+    for packing in [Packing::Gzip, Packing::Snappy, Packing::Lz4, Packing::Zstd] {
+        let bytes = usual(3, packing, 4).encode_payload(&[9, 9, 9]);
+        let error = drain(&mut accepted(3, bytes), ROOMY).error.unwrap();
+        let codec = format!("{packing:?}").to_lowercase();
+        let begin = format!("the batch at offset 3 does not unpack as {codec}: ");
+        assert!(error.to_string().starts_with(&begin), "{error}");
+    }
+    assert_eq!(Codec::None.to_string(), "none");
 }
 
 #[test]

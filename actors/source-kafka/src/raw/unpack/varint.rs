@@ -4,32 +4,40 @@
 /// the bytes end first or the number is longer.
 #[inline(always)]
 pub(super) fn read_i32(bytes: &[u8], at: &mut usize) -> Option<i32> {
-    // Lengths and deltas of one and two bytes are nearly all there are.
-    let low = *bytes.get(*at)?;
-    if low < 0x80 {
-        *at += 1;
-        return Some(unzigzag(u32::from(low)));
+    match read_short(bytes, at)? {
+        Some(short) => Some(unzigzag(short)),
+        None => read_wide(bytes, at, 32).map(|wide| unzigzag(wide as u32)),
     }
-    let high = *bytes.get(*at + 1)?;
-    if high < 0x80 {
-        *at += 2;
-        return Some(unzigzag(u32::from(low & 0x7f) | u32::from(high) << 7));
-    }
-    let wide = read_wide(bytes, at, 32)?;
-    Some(unzigzag(wide as u32))
 }
 
 /// Reads a number of at most 64 bits at `at` and moves behind it; `None` when
 /// the bytes end first or the number is longer.
 #[inline(always)]
 pub(super) fn read_i64(bytes: &[u8], at: &mut usize) -> Option<i64> {
+    match read_short(bytes, at)? {
+        Some(short) => Some(i64::from(unzigzag(short))),
+        None => {
+            let wide = read_wide(bytes, at, 64)?;
+            Some((wide >> 1) as i64 ^ -((wide & 1) as i64))
+        }
+    }
+}
+
+/// Reads a number of one or two bytes, which nearly all lengths and deltas
+/// are, and moves behind it; `Some(None)` for a longer one.
+#[inline(always)]
+fn read_short(bytes: &[u8], at: &mut usize) -> Option<Option<u32>> {
     let low = *bytes.get(*at)?;
     if low < 0x80 {
         *at += 1;
-        return Some(i64::from(unzigzag(u32::from(low))));
+        return Some(Some(u32::from(low)));
     }
-    let wide = read_wide(bytes, at, 64)?;
-    Some((wide >> 1) as i64 ^ -((wide & 1) as i64))
+    let high = *bytes.get(*at + 1)?;
+    if high < 0x80 {
+        *at += 2;
+        return Some(Some(u32::from(low & 0x7f) | u32::from(high) << 7));
+    }
+    Some(None)
 }
 
 fn unzigzag(n: u32) -> i32 {
