@@ -17,6 +17,8 @@ const ROWS: usize = 10_000;
 pub(crate) struct CheckpointRead {
     stream: Pin<Box<CopyOutStream>>,
     tuples: Tuples,
+    /// Whether the last row was handed over, and only its end has to be told.
+    ended: bool,
 }
 
 impl fmt::Debug for CheckpointRead {
@@ -55,22 +57,28 @@ impl PostgresWriter {
                 CheckpointRead {
                     stream: Box::pin(stream),
                     tuples: Tuples::default(),
+                    ended: false,
                 }
             }
         };
         let (session, fields) = (self.session()?, self.leaf.fields());
         let broken = |e: String| StoreError::Refused(format!("{WHAT}: {e}"));
         let mut rows = Vec::new();
-        while rows.len() < ROWS {
+        while rows.len() < ROWS && !read.ended {
             let next = read.stream.try_next();
             let next = session.within_time(WHAT, self.options.copy_deadline, next);
             let Some(piece) = next.await? else {
-                return Ok((!rows.is_empty()).then_some(rows));
+                read.ended = true;
+                break;
             };
             read.tuples.feed(&piece);
             while let Some(cells) = read.tuples.next(fields).map_err(broken)? {
                 rows.push(cells.to_vec());
             }
+        }
+        if rows.is_empty() {
+            // The next call begins again.
+            return Ok(None);
         }
         self.checkpoint = Some(read);
         Ok(Some(rows))
