@@ -15,8 +15,8 @@ const OPENED: &str = r#"{"after":{"balance_cents":0},"owner":"Anna Grün","curre
 fn agree(bytes: &[u8]) -> Result<bool, TestCaseError> {
     let library = envelope_json::by_library(bytes);
     // What a reader of the log sees, whoever read it.
-    let decoded = envelope_json::decode(bytes);
-    prop_assert_eq!(decoded.as_ref(), library.as_ref());
+    let seen = envelope_json::decode(bytes);
+    prop_assert_eq!(&seen, &library);
     let Some(event) = envelope_json::plain(bytes) else {
         return Ok(false);
     };
@@ -226,18 +226,15 @@ fn ordinary_events_need_no_library() {
         assert!(matches!(agree(text.as_bytes()), Ok(true)), "{text}");
     }
     assert!(matches!(payloads_agree(OPENED), Ok(true)));
-    for name in [
-        "opened",
-        "deposited",
-        "withdrawn",
-        "reversed",
-        "frozen",
-        "closed",
-    ] {
+    for name in ["opened", "deposited", "reversed", "frozen", "closed"] {
         let path = format!("{}/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
         let text = std::fs::read(&path).expect(&path);
         assert!(matches!(agree(&text), Ok(true)), "{name}");
     }
+    // Its note holds escapes: one for the library.
+    let path = format!("{}/golden/withdrawn.json", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read(&path).expect(&path);
+    assert!(matches!(agree(&text), Ok(false)));
 }
 
 #[test]
