@@ -97,26 +97,32 @@ impl Packing {
 
 fn gzip(plain: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::new(6));
-    encoder.write_all(plain).unwrap();
-    encoder.finish().unwrap()
+    encoder.write_all(plain).expect("memory takes it all");
+    encoder.finish().expect("memory takes it all")
 }
 
 fn snappy(plain: &[u8]) -> Vec<u8> {
-    snap::raw::Encoder::new().compress_vec(plain).unwrap()
+    snap::raw::Encoder::new()
+        .compress_vec(plain)
+        .expect("memory takes it all")
 }
 
 fn lz4(info: FrameInfo, plain: &[u8]) -> Vec<u8> {
     let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
-    encoder.write_all(plain).unwrap();
-    encoder.finish().unwrap()
+    encoder.write_all(plain).expect("memory takes it all");
+    encoder.finish().expect("memory takes it all")
 }
 
 fn zstd(plain: &[u8], size: Option<u64>) -> Vec<u8> {
-    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
-    encoder.set_pledged_src_size(size).unwrap();
-    encoder.include_contentsize(size.is_some()).unwrap();
-    encoder.write_all(plain).unwrap();
-    encoder.finish().unwrap()
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).expect("memory takes it all");
+    encoder
+        .set_pledged_src_size(size)
+        .expect("memory takes it all");
+    encoder
+        .include_contentsize(size.is_some())
+        .expect("memory takes it all");
+    encoder.write_all(plain).expect("memory takes it all");
+    encoder.finish().expect("memory takes it all")
 }
 
 /// One record of a batch.
