@@ -16,9 +16,9 @@ use super::tls;
 use crate::config::ConfigError;
 use crate::config::KafkaConfig;
 
-/// Compressed bytes per answer. A megabyte is a few milliseconds of work:
-/// enough to spread a round trip, and little enough to stay in the cache
-/// between the socket and the fold (see `examples/read_rate.rs`).
+/// Compressed bytes per answer. A megabyte is a few milliseconds of work, which
+/// spreads a round trip; what another size costs has not been measured yet
+/// (`examples/read_rate.rs` can).
 const ANSWER_BYTES: i32 = 1 << 20;
 
 /// How long a broker may wait for the first byte. Only at the end of the log
