@@ -1,6 +1,9 @@
 //! What the brokers are asked: the topic's identity and the ends of a
 //! partition. Every question blocks, for the client's deadline at most.
 
+use std::time::Duration;
+use std::time::Instant;
+
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::error::RDKafkaErrorCode as Code;
@@ -13,6 +16,10 @@ use refold_ports::source::SourceError;
 
 use crate::client::Client;
 use crate::failure;
+
+/// Pause before a question goes out again after a broker said that it does not
+/// lead the partition; librdkafka's own `retry.backoff.ms` has this default.
+const LEADER_BACKOFF: Duration = Duration::from_millis(100);
 
 /// What the topic is. Ask with a fresh client: one that has run for long may
 /// know the cluster by the name of an earlier answer.
@@ -69,20 +76,44 @@ pub(crate) fn partition_count(client: &Client, topic: &str) -> Result<i32, Sourc
 
 /// The ends of a partition now. With `read_committed` the broker answers the
 /// last stable offset as the end: records of transactions that are still open
-/// lie behind it.
+/// lie behind it. A broker that is not the leader, or not yet, is asked again
+/// until the client's deadline.
 pub(crate) fn watermarks(
     client: &Client,
     topic: &str,
     partition: Partition,
 ) -> Result<Watermarks, SourceError> {
-    client
-        .consumer()
-        .fetch_watermarks(topic, partition.0, client.deadline())
-        .map(|(low, high)| Watermarks {
-            low: Offset(low),
-            high: Offset(high),
-        })
-        .map_err(|error| missing_or(client, topic, partition, &error))
+    let begun = Instant::now();
+    loop {
+        let left = client.deadline().saturating_sub(begun.elapsed());
+        match client.consumer().fetch_watermarks(topic, partition.0, left) {
+            Ok((low, high)) => {
+                return Ok(Watermarks {
+                    low: Offset(low),
+                    high: Offset(high),
+                });
+            }
+            // The question itself does not wait for a leader: metadata of a topic
+            // that was created or moved this moment names one that does not lead.
+            Err(error) if leads_elsewhere(&error) && left > LEADER_BACKOFF => {
+                std::thread::sleep(LEADER_BACKOFF);
+            }
+            Err(error) => return Err(missing_or(client, topic, partition, &error)),
+        }
+    }
+}
+
+/// Whether the asked broker does not lead the partition, which passes.
+fn leads_elsewhere(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::NotLeaderForPartition
+                | Code::FencedLeaderEpoch
+                | Code::UnknownLeaderEpoch
+                | Code::OffsetNotAvailable
+        )
+    )
 }
 
 /// The ends of the partition, if `wanted` lies inside them.

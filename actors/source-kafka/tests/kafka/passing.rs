@@ -129,3 +129,23 @@ fn errors_that_pass_leave_nothing_out_and_repeat_nothing() {
         assert_eq!(offsets, (0..RECORDS as i64).collect::<Vec<_>>());
     }
 }
+
+/// A topic that was created or moved this moment: metadata names a leader that
+/// does not know of it yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_waits_until_the_leader_leads() {
+    let cluster = MockCluster::new(BROKERS).expect("a mock of a cluster");
+    cluster.create_topic(TOPIC, 1, 1).expect("a topic");
+    let source = KafkaSource::new(KafkaConfig::new(cluster.bootstrap_servers()), TOPIC);
+    let source = source.expect("a legal configuration");
+    cluster.request_errors(
+        RDKafkaApiKey::ListOffsets,
+        &[
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE,
+        ],
+    );
+    let ends = source.watermarks(P0).await.expect("the errors pass");
+    assert_eq!((ends.low, ends.high), (Offset(0), Offset(0)));
+}
