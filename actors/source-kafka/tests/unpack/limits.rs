@@ -31,7 +31,7 @@ fn cuts(batches: &[BatchSpec], records: usize, bytes: usize) -> Vec<usize> {
 }
 
 #[test]
-fn chunks_are_cut_at_exactly_the_limit() {
+fn chunks_are_cut_at_the_limit_or_in_front_of_a_batch() {
     for packing in Packing::ALL {
         let log = [tens(0, packing, 7), tens(7, packing, 5)];
         assert_eq!(cuts(&log, 12, 1_000), [12]);
@@ -40,7 +40,9 @@ fn chunks_are_cut_at_exactly_the_limit() {
         assert_eq!(cuts(&log, 7, 1_000), [7, 5]);
         assert_eq!(cuts(&log, 100, 49), [4, 4, 4]);
         assert_eq!(cuts(&log, 100, 50), [5, 5, 2]);
-        assert_eq!(cuts(&log, 2, 1_000), [2; 6]);
+        // A chunk that is half full leaves the next batch alone, if that does not fit.
+        assert_eq!(cuts(&log, 11, 1_000), [7, 5]);
+        assert_eq!(cuts(&log, 2, 1_000), [2, 2, 2, 1, 2, 2, 1]);
         // The first record always fits.
         assert_eq!(cuts(&log, 100, 0), [1; 12]);
         assert_eq!(cuts(&log, 1, 1 << 40), [1; 12]);
@@ -116,10 +118,10 @@ fn dropped_heads_do_not_count_against_the_limit() {
     for packing in [Packing::None, Packing::Lz4Linked] {
         let log = encoded(&[tens(0, packing, 10), tens(10, packing, 3)]);
         let limit = ReadLimit {
-            records: 4,
+            records: 5,
             bytes: 1_000,
         };
-        assert_eq!(drain(&mut accepted(8, log), limit).chunks, [4, 1]);
+        assert_eq!(drain(&mut accepted(8, log), limit).chunks, [5]);
     }
 }
 

@@ -79,6 +79,15 @@ impl Answer {
         self.at == self.end && self.broken.is_none()
     }
 
+    /// How many records the next batch says it has. Nothing of it was checked: a
+    /// hint of where to end a chunk, and no more.
+    pub(super) fn next_records(&self) -> usize {
+        match Header::frame(&self.records[self.at..self.end]) {
+            Ok(Framed::Whole(header, _)) => usize::try_from(header.records).unwrap_or(0),
+            Ok(Framed::Partial(_)) | Err(_) => 0,
+        }
+    }
+
     /// The next batch, checked.
     pub(super) fn next(&mut self) -> Result<Batch, UnpackError> {
         let rest = &self.records[self.at..self.end];

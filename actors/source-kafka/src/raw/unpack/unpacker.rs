@@ -198,7 +198,7 @@ impl Unpacker {
             let Some(answer) = self.answers.front_mut() else {
                 return Ok(Filled::Exhausted);
             };
-            if room.is_used_up(chunk) {
+            if room.is_used_up(chunk) || room.is_better_left(chunk, answer.next_records()) {
                 return Ok(Filled::Full);
             }
             let batch = answer.next()?;
@@ -387,6 +387,12 @@ impl Room {
     /// Whether the chunk takes no record any more that has a key or a value.
     fn is_used_up(self, chunk: &Chunk) -> bool {
         chunk.len() >= self.records || (!chunk.is_empty() && chunk.bytes() >= self.bytes)
+    }
+
+    /// Whether a chunk that holds something worth folding ends better in front of
+    /// a batch of so many records than inside it: what does not fit is copied twice.
+    fn is_better_left(self, chunk: &Chunk, records: usize) -> bool {
+        chunk.len() * 2 >= self.records && chunk.len() + records > self.records
     }
 
     #[inline(always)]
