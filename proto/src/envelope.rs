@@ -173,6 +173,15 @@ pub struct EnvelopeRef<'a> {
 }
 
 impl EnvelopeRef<'_> {
+    /// No event: what a place for one holds before [`decode_into`] filled it.
+    pub const NONE: Self = EnvelopeRef {
+        id: IdRef::Int(0),
+        version: 0,
+        kind: Cow::Borrowed(""),
+        ts_micros: 0,
+        payload: Payload::Proto(&[]),
+    };
+
     /// Appends the event to `out`, in the form that its payload has.
     pub fn encode_to(&self, out: &mut Vec<u8>) {
         match self.payload {
@@ -196,6 +205,27 @@ pub fn decode(format: WireFormat, bytes: &[u8]) -> Result<EnvelopeRef<'_>, Decod
     }
 }
 
+/// Decodes one value in the given form to where it is wanted. An envelope that
+/// is returned may be copied on its way right after it was written piece by
+/// piece, and a processor has to wait before it can load such pieces together.
+///
+/// # Errors
+/// As [`decode`]; `out` is then as it was.
+#[inline(always)]
+pub fn decode_into<'a>(
+    format: WireFormat,
+    bytes: &'a [u8],
+    out: &mut EnvelopeRef<'a>,
+) -> Result<(), DecodeError> {
+    match format {
+        WireFormat::Proto => decode_proto_into(bytes, out),
+        WireFormat::Json => {
+            *out = decode_json(bytes)?;
+            Ok(())
+        }
+    }
+}
+
 /// Decodes the protobuf form: no allocation, no copy, one pass.
 ///
 /// It accepts what prost accepts, and yields the same values: of a field that
@@ -208,6 +238,13 @@ pub fn decode(format: WireFormat, bytes: &[u8]) -> Result<EnvelopeRef<'_>, Decod
 /// id, a UUID that has not 16 bytes, version 0, and an empty type.
 #[inline]
 pub fn decode_proto(bytes: &[u8]) -> Result<EnvelopeRef<'_>, DecodeError> {
+    let mut envelope = EnvelopeRef::NONE;
+    decode_proto_into(bytes, &mut envelope)?;
+    Ok(envelope)
+}
+
+#[inline(always)]
+fn decode_proto_into<'a>(bytes: &'a [u8], out: &mut EnvelopeRef<'a>) -> Result<(), DecodeError> {
     if bytes.len() > MAX_VALUE_BYTES {
         return Err(DecodeError::new(0, Reason::TooLarge(bytes.len())));
     }
@@ -239,13 +276,12 @@ pub fn decode_proto(bytes: &[u8]) -> Result<EnvelopeRef<'_>, DecodeError> {
     if kind.is_empty() {
         return Err(DecodeError::new(end, Reason::NoType));
     }
-    Ok(EnvelopeRef {
-        id: id.check(end)?,
-        version,
-        kind: Cow::Borrowed(kind),
-        ts_micros,
-        payload: Payload::Proto(payload),
-    })
+    out.id = id.check(end)?;
+    out.version = version;
+    out.kind = Cow::Borrowed(kind);
+    out.ts_micros = ts_micros;
+    out.payload = Payload::Proto(payload);
+    Ok(())
 }
 
 /// Decodes the JSON form.

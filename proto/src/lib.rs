@@ -25,7 +25,7 @@ mod write;
 
 pub use envelope::{
     EnvelopeRef, FORMAT, IdRef, MAX_VALUE_BYTES, Payload, UnknownWireFormat, WireFormat, decode,
-    decode_json, decode_proto,
+    decode_into, decode_json, decode_proto,
 };
 pub use error::{DecodeError, Reason};
 

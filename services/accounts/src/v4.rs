@@ -76,6 +76,7 @@ impl Projection for AccountsV4 {
     }
 }
 
+#[inline]
 fn opened(currency: &str, ts: Timestamp) -> AccountV4 {
     AccountV4 {
         balance: 0,
@@ -90,6 +91,7 @@ fn opened(currency: &str, ts: Timestamp) -> AccountV4 {
 }
 
 /// Sums saturate, so that a build with overflow checks folds to the same rows.
+#[inline]
 fn booked(mut row: AccountV4, event: &AccountEvent<'_>, ts: Timestamp) -> AccountV4 {
     match event {
         AccountEvent::Opened { .. } => {}

@@ -1,8 +1,13 @@
 //! The bulk engine: one partition's whole history in one table.
 //!
-//! A chunk is folded in groups, each in three passes: decode the group and have
-//! its index words fetched; have its entries fetched; fold. The memory answers
-//! while the processor works on the neighbours.
+//! A chunk is folded in groups, two of them under way at a time:
+//!
+//! ```text
+//! decode group n+1 | fetch its index words | fold group n | fetch the entries of n+1 | ...
+//! ```
+//! so that the memory has the time of a whole pass to answer. What is fetched is
+//! asked for in loops of its own: most of it misses the address cache too, and only
+//! misses that follow closely on each other are looked up side by side.
 
 use std::sync::Arc;
 
@@ -53,11 +58,19 @@ pub(super) struct Bulk<P: Projection> {
     handed_out: (u64, Sums),
 }
 
+/// Events that were decoded together, and why there are no more of them.
+struct Group<'a, K> {
+    /// Places for a whole group; the first `keys.len()` are taken.
+    events: Vec<Prepared<'a>>,
+    keys: Vec<K>,
+    end: GroupEnd,
+}
+
 /// A decoded event on its way to its aggregate.
-struct Prepared<'a, K> {
+#[derive(Clone)]
+struct Prepared<'a> {
     offset: Offset,
     hash: u64,
-    key: K,
     /// Whether the key is of this fold's class.
     own: bool,
     envelope: EnvelopeRef<'a>,
@@ -69,6 +82,32 @@ enum GroupEnd {
     ChunkEnd,
     Limit,
     Halt(Halt),
+}
+
+impl<K> Group<'_, K> {
+    fn new() -> Self {
+        let vacant = Prepared {
+            offset: Offset(0),
+            hash: 0,
+            own: false,
+            envelope: EnvelopeRef::NONE,
+        };
+        Self {
+            events: vec![vacant; GROUP],
+            keys: Vec::with_capacity(GROUP),
+            end: GroupEnd::ChunkEnd,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The hashes of the keys that this fold takes.
+    fn own_hashes(&self) -> impl Iterator<Item = u64> {
+        let events = self.events[..self.len()].iter();
+        events.filter(|event| event.own).map(|event| event.hash)
+    }
 }
 
 impl<P: Projection> Bulk<P> {
@@ -86,41 +125,50 @@ impl<P: Projection> Bulk<P> {
         }
     }
 
-    fn prepare<'a>(&self, record: &Record<'a>) -> Result<Prepared<'a, P::Key>, String> {
-        let envelope = decode::envelope(self.options.wire, record)?;
-        let key: P::Key = decode::key(&envelope.id)?;
-        let hash = self.table.hash(&key);
-        Ok(Prepared {
-            offset: record.offset,
-            hash,
-            key,
-            own: self.class.has(hash),
-            envelope,
-        })
+    /// Decodes an event to its place in a group.
+    #[inline(always)]
+    fn prepare<'a>(&self, record: &Record<'a>, to: &mut Prepared<'a>) -> Result<P::Key, String> {
+        decode::envelope_into(self.options.wire, record, &mut to.envelope)?;
+        let key: P::Key = decode::key(&to.envelope.id)?;
+        to.offset = record.offset;
+        to.hash = self.table.hash(&key);
+        to.own = self.class.has(to.hash);
+        Ok(key)
     }
 
-    /// Decodes the records from `start` on, at most a group of them.
+    /// Decodes the records from `start` on, at most a group of them, and has
+    /// their index words fetched.
     fn prepare_group<'a>(
         &self,
         chunk: &'a Chunk,
         start: usize,
         until: Offset,
-        group: &mut Vec<Prepared<'a, P::Key>>,
+        group: &mut Group<'a, P::Key>,
+    ) {
+        group.keys.clear();
+        group.end = self.decode_group(chunk, start, until, group);
+        for hash in group.own_hashes() {
+            self.table.prefetch_index(hash);
+        }
+    }
+
+    #[inline]
+    fn decode_group<'a>(
+        &self,
+        chunk: &'a Chunk,
+        start: usize,
+        until: Offset,
+        group: &mut Group<'a, P::Key>,
     ) -> GroupEnd {
-        while group.len() < GROUP {
-            let Some(record) = chunk.get(start + group.len()) else {
+        for (at, place) in group.events.iter_mut().enumerate() {
+            let Some(record) = chunk.get(start + at) else {
                 return GroupEnd::ChunkEnd;
             };
             if record.offset >= until {
                 return GroupEnd::Limit;
             }
-            match self.prepare(&record) {
-                Ok(prepared) => {
-                    if prepared.own {
-                        self.table.prefetch_index(prepared.hash);
-                    }
-                    group.push(prepared);
-                }
+            match self.prepare(&record, place) {
+                Ok(key) => group.keys.push(key),
                 Err(reason) => {
                     let offset = record.offset;
                     return GroupEnd::Halt(Halt { offset, reason });
@@ -130,16 +178,32 @@ impl<P: Projection> Bulk<P> {
         GroupEnd::Full
     }
 
+    /// Folds a group's events in order.
+    fn apply_group(
+        &mut self,
+        group: &Group<'_, P::Key>,
+        report: &mut FoldReport,
+    ) -> Result<(), Halt> {
+        for (key, prepared) in group.keys.iter().zip(&group.events) {
+            let offset = prepared.offset;
+            self.apply(key, prepared, report)
+                .map_err(|reason| Halt { offset, reason })?;
+            report.index += 1;
+            report.next = offset.next();
+        }
+        Ok(())
+    }
+
     #[inline]
     fn apply(
         &mut self,
-        prepared: &Prepared<'_, P::Key>,
+        key: &P::Key,
+        prepared: &Prepared<'_>,
         report: &mut FoldReport,
     ) -> Result<(), String> {
         let Prepared {
             offset,
             hash,
-            key,
             own,
             envelope,
         } = prepared;
@@ -188,32 +252,36 @@ impl<P: Projection> Bulk<P> {
 impl<P: Projection> BulkFold for Bulk<P> {
     fn fold(&mut self, chunk: &Chunk, until: Offset) -> FoldReport {
         let mut report = FoldReport::at(chunk.from());
-        let mut group = Vec::with_capacity(GROUP);
+        let mut group = Group::new();
+        let mut ahead = Group::new();
+        self.prepare_group(chunk, 0, until, &mut group);
         loop {
-            group.clear();
-            let end = self.prepare_group(chunk, report.index, until, &mut group);
-            for prepared in group.iter().filter(|prepared| prepared.own) {
-                self.table.prefetch_entry(prepared.hash);
+            let start = report.index + group.len();
+            // Behind a group that ended the chunk or the range there is none.
+            let goes_on = matches!(group.end, GroupEnd::Full);
+            if goes_on {
+                self.prepare_group(chunk, start, until, &mut ahead);
             }
-            for prepared in &group {
-                if let Err(reason) = self.apply(prepared, &mut report) {
-                    let offset = prepared.offset;
-                    report.halt = Some(Halt { offset, reason });
-                    return report.close(chunk);
-                }
-                report.index += 1;
-                report.next = prepared.offset.next();
+            if let Err(halt) = self.apply_group(&group, &mut report) {
+                report.halt = Some(halt);
+                return report.close(chunk);
             }
-            match end {
-                GroupEnd::Full => continue,
-                GroupEnd::ChunkEnd => {}
-                // Nothing lies between the last record and the next one, so the mark
-                // may stand on the limit even when no record ends there.
-                GroupEnd::Limit => report.next = report.next.max(until),
-                GroupEnd::Halt(halt) => report.halt = Some(halt),
+            if !goes_on {
+                break;
             }
-            return report.close(chunk);
+            for hash in ahead.own_hashes() {
+                self.table.prefetch_entry(hash);
+            }
+            std::mem::swap(&mut group, &mut ahead);
         }
+        match group.end {
+            GroupEnd::Full | GroupEnd::ChunkEnd => {}
+            // Nothing lies between the last record and the next one, so the mark
+            // may stand on the limit even when no record ends there.
+            GroupEnd::Limit => report.next = report.next.max(until),
+            GroupEnd::Halt(halt) => report.halt = Some(halt),
+        }
+        report.close(chunk)
     }
 
     fn memory_bytes(&self) -> usize {

@@ -21,13 +21,14 @@ pub(super) fn prefetch<T>(value: &T) {
         use std::arch::x86_64::_MM_HINT_T0;
         use std::arch::x86_64::_mm_prefetch;
         _mm_prefetch::<_MM_HINT_T0>(start);
-        if size_of::<T>() > 1 {
+        // A value of its own alignment lies in one line. Any other begins anywhere in
+        // one: all lines that it may lie in are wanted, up to the third.
+        if size_of::<T>() > align_of::<T>() {
             let last = size_of::<T>() - 1;
-            // A value larger than a line begins anywhere in one: both its ends are wanted.
-            _mm_prefetch::<_MM_HINT_T0>(start.add(last));
-            if last > 2 * LINE {
+            if last > LINE {
                 _mm_prefetch::<_MM_HINT_T0>(start.add(LINE));
             }
+            _mm_prefetch::<_MM_HINT_T0>(start.add(last));
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
