@@ -40,7 +40,8 @@ const KEPT_BYTES: usize = 8 << 20;
 /// What ended a fill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filled {
-    /// The limit was reached; more of what was accepted is left, or an error waits.
+    /// The limit was reached, or would be inside the next batch; more of what was
+    /// accepted is left, or an error waits.
     Full,
     /// Nothing is left of what was accepted.
     Exhausted,
