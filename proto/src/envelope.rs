@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::error::{DecodeError, Reason};
 use crate::wire::Reader;
-use crate::{envelope_json, write};
+use crate::{envelope_json, usual, write};
 
 /// The only layout of the envelope that exists so far.
 pub const FORMAT: u32 = 1;
@@ -245,6 +245,20 @@ pub fn decode_proto(bytes: &[u8]) -> Result<EnvelopeRef<'_>, DecodeError> {
 
 #[inline(always)]
 fn decode_proto_into<'a>(bytes: &'a [u8], out: &mut EnvelopeRef<'a>) -> Result<(), DecodeError> {
+    match usual::envelope(bytes) {
+        Some(envelope) => {
+            envelope.write_to(out);
+            Ok(())
+        }
+        None => decode_any_proto_into(bytes, out),
+    }
+}
+
+/// Any message, whatever order its fields have.
+fn decode_any_proto_into<'a>(
+    bytes: &'a [u8],
+    out: &mut EnvelopeRef<'a>,
+) -> Result<(), DecodeError> {
     if bytes.len() > MAX_VALUE_BYTES {
         return Err(DecodeError::new(0, Reason::TooLarge(bytes.len())));
     }

@@ -13,6 +13,7 @@
 //! This crate depends on no other crate of the workspace.
 
 pub mod accounts;
+mod ascii;
 mod envelope;
 mod envelope_json;
 mod error;
@@ -20,6 +21,7 @@ mod error;
 mod json_differential;
 mod json_scan;
 mod timestamp;
+mod usual;
 mod wire;
 mod write;
 

@@ -225,21 +225,28 @@ fn skip_rare(bytes: &[u8], at: usize, key: Key, depth: u32) -> Result<usize, Dec
     }
 }
 
-/// A varint of several bytes: value and length. Up to eight bytes are taken in
-/// one load: the end is the first byte without its top bit, and the groups of
-/// seven bits are pushed together pairwise.
+/// A varint of several bytes: value and length.
 #[inline]
 fn long_varint(bytes: &[u8]) -> Option<(u64, usize)> {
-    let Some(head) = bytes.first_chunk::<8>() else {
-        return varint_by_bytes(bytes);
-    };
-    let word = u64::from_le_bytes(*head);
+    match bytes.first_chunk().and_then(word_varint) {
+        Some(short) => Some(short),
+        None => varint_by_bytes(bytes),
+    }
+}
+
+/// A varint of at most eight bytes, value and length, taken in one load: the end
+/// is the first byte without its top bit, and the groups of seven bits are
+/// pushed together pairwise. `None` for a longer one.
+#[inline(always)]
+pub(crate) fn word_varint(bytes: &[u8; 8]) -> Option<(u64, usize)> {
+    let word = u64::from_le_bytes(*bytes);
     let ends = !word & 0x8080_8080_8080_8080;
     if ends == 0 {
-        return varint_by_bytes(bytes);
+        return None;
     }
+    // All bits up to the end's top bit, which is the lowest one that is set.
+    let kept = word & (ends ^ (ends - 1));
     let len = ends.trailing_zeros() / 8 + 1;
-    let kept = word & (u64::MAX >> (64 - 8 * len));
     let sevens = kept & 0x7f7f_7f7f_7f7f_7f7f;
     let pairs = (sevens & 0x007f_007f_007f_007f) | ((sevens & 0x7f00_7f00_7f00_7f00) >> 1);
     let fours = (pairs & 0x0000_3fff_0000_3fff) | ((pairs & 0x3fff_0000_3fff_0000) >> 2);

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use super::{AccountEvent, After, Booking, Status, positive, reversed};
 use crate::error::{DecodeError, Reason};
-use crate::wire::Reader;
+use crate::usual;
+use crate::wire::{BYTES, Reader};
 
 #[inline]
 pub(super) fn decode_event<'a>(
@@ -32,6 +33,24 @@ pub(super) fn decode_event<'a>(
 /// `Deposited` and `Withdrawn` hold their amount in the same field.
 #[inline]
 fn amount(bytes: &[u8]) -> Result<i64, DecodeError> {
+    let cents = match usual_amount(bytes) {
+        Some(cents) => cents,
+        None => any_amount(bytes)?,
+    };
+    positive(cents).map_err(|reason| DecodeError::new(bytes.len(), reason))
+}
+
+/// The after-image, the amount, and text.
+#[inline(always)]
+fn usual_amount(bytes: &[u8]) -> Option<i64> {
+    const AMOUNT_KEY: u8 = 2 << 3;
+    let mut at = usual::behind_after_image(bytes)?;
+    usual::expect(bytes, &mut at, AMOUNT_KEY)?;
+    let cents = usual::varint(bytes, &mut at)? as i64;
+    usual::only_text_follows(bytes, at, 3).then_some(cents)
+}
+
+fn any_amount(bytes: &[u8]) -> Result<i64, DecodeError> {
     let mut reader = Reader::new(bytes);
     let mut cents = 0;
     while !reader.is_at_end() {
@@ -41,10 +60,40 @@ fn amount(bytes: &[u8]) -> Result<i64, DecodeError> {
             _ => reader.skip(key, 0)?,
         }
     }
-    positive(cents).map_err(|reason| DecodeError::new(bytes.len(), reason))
+    Ok(cents)
 }
 
 fn decode_opened(bytes: &[u8]) -> Result<AccountEvent<'_>, DecodeError> {
+    match usual_opened(bytes) {
+        Some(event) => Ok(event),
+        None => decode_any_opened(bytes),
+    }
+}
+
+/// The after-image, owner, currency, an overdraft limit unless it is 0, and text.
+#[inline(always)]
+fn usual_opened(bytes: &[u8]) -> Option<AccountEvent<'_>> {
+    const OWNER_KEY: u8 = 2 << 3 | BYTES;
+    const CURRENCY_KEY: u8 = 3 << 3 | BYTES;
+    const OVERDRAFT_KEY: u8 = 4 << 3;
+    let mut at = usual::behind_after_image(bytes)?;
+    usual::expect(bytes, &mut at, OWNER_KEY)?;
+    let owner = usual::short_text(bytes, &mut at)?;
+    usual::expect(bytes, &mut at, CURRENCY_KEY)?;
+    let currency = usual::short_text(bytes, &mut at)?;
+    let overdraft_limit_cents = match usual::expect(bytes, &mut at, OVERDRAFT_KEY) {
+        Some(()) => usual::varint(bytes, &mut at)? as i64,
+        None => 0,
+    };
+    // Owner or currency again would count instead of the first.
+    usual::only_text_follows(bytes, at, 5).then_some(AccountEvent::Opened {
+        owner: Cow::Borrowed(owner),
+        currency: Cow::Borrowed(currency),
+        overdraft_limit_cents,
+    })
+}
+
+fn decode_any_opened(bytes: &[u8]) -> Result<AccountEvent<'_>, DecodeError> {
     let mut reader = Reader::new(bytes);
     let (mut owner, mut currency, mut overdraft_limit_cents) = ("", "", 0);
     while !reader.is_at_end() {

@@ -1,7 +1,7 @@
 //! Times the bulk fold alone, without broker and database: nanoseconds of CPU
 //! per event (the thread's own clock), for one partition of a seeded log.
 //!
-//! `cargo run --release -p refold --example fold_rate [EVENTS] [AGGREGATES] [RECORDS_A_CHUNK]`
+//! `cargo run --release -p refold --example fold_rate [EVENTS] [AGGREGATES] [RECORDS_A_CHUNK] [FORMAT]`
 
 use std::hint::black_box;
 
@@ -23,11 +23,16 @@ use refold_seed::key_of;
 const CHUNK: u64 = 1_024;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut args = std::env::args().skip(1).map(|a| a.parse::<u64>());
+    let formats = match std::env::args().nth(4) {
+        Some(format) => vec![format.parse()?],
+        None => vec![WireFormat::Proto, WireFormat::Json],
+    };
+    let numbers = std::env::args().skip(1).take(3);
+    let mut args = numbers.map(|a| a.parse::<u64>());
     let events = args.next().transpose()?.unwrap_or(2_000_000);
     let aggregates = args.next().transpose()?.unwrap_or(events / 10);
     let chunk = args.next().transpose()?.unwrap_or(CHUNK);
-    for format in [WireFormat::Proto, WireFormat::Json] {
+    for format in formats {
         let params = SeedParams {
             events,
             aggregates,
