@@ -140,3 +140,31 @@ fn short_length(bytes: &[u8], at: &mut usize) -> Option<usize> {
     *at += 2;
     Some(usize::from(low & 0x7f) | usize::from(high) << 7)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever else holds, the events that make up a log are read the short way.
+    #[test]
+    fn golden_bookings_are_usual() {
+        for (name, booking) in [
+            (
+                "deposited",
+                include_bytes!("../golden/deposited.bin").as_slice(),
+            ),
+            (
+                "withdrawn",
+                include_bytes!("../golden/withdrawn.bin").as_slice(),
+            ),
+        ] {
+            let found = envelope(booking).expect(name);
+            let mut at = behind_after_image(found.payload).expect(name);
+            assert_eq!(expect(found.payload, &mut at, 2 << 3), Some(()), "{name}");
+            assert!(varint(found.payload, &mut at).is_some(), "{name}");
+            assert!(only_text_follows(found.payload, at, 3), "{name}");
+        }
+        let opened = include_bytes!("../golden/opened.bin");
+        assert!(envelope(opened).is_some());
+    }
+}

@@ -347,6 +347,124 @@ proptest! {
     }
 }
 
+/// A message of the usual shape, with up to two things that are not: a byte of it is
+/// another one, a field comes again, it ends early.
+#[derive(Debug, Clone)]
+struct Flaws {
+    byte: Option<(prop::sample::Index, u8)>,
+    repeated: Option<(prop::sample::Index, prop::sample::Index)>,
+    cut: Option<prop::sample::Index>,
+}
+
+fn flaws() -> impl Strategy<Value = Flaws> {
+    use prop::option::weighted;
+    let index = any::<prop::sample::Index>;
+    let byte = weighted(0.4, (index(), any::<u8>()));
+    let repeated = weighted(0.2, (index(), index()));
+    let cut = weighted(0.1, index());
+    (byte, repeated, cut).prop_map(|(byte, repeated, cut)| Flaws {
+        byte,
+        repeated,
+        cut,
+    })
+}
+
+impl Flaws {
+    fn apply(self, mut fields: Vec<Field>) -> Vec<u8> {
+        if let Some((from, to)) = self.repeated {
+            let again = fields[from.index(fields.len())].clone();
+            fields.insert(to.index(fields.len() + 1), again);
+        }
+        let mut bytes = soup(&fields);
+        if let Some((at, byte)) = self.byte {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if let Some(cut) = self.cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        bytes
+    }
+}
+
+fn any_text() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        6 => "[ -~]{0,40}".prop_map(String::into_bytes),
+        1 => "[a-zäöü€😀]{0,20}".prop_map(String::into_bytes),
+        1 => "[a-z]{120,140}".prop_map(String::into_bytes),
+    ]
+}
+
+/// Positive for the most part, of any length.
+fn usual_number() -> impl Strategy<Value = u64> {
+    (any::<u64>(), 0_u32..64).prop_map(|(number, shift)| number >> shift)
+}
+
+fn usual_after() -> impl Strategy<Value = Field> {
+    (usual_number(), 0_u64..4, usual_number()).prop_map(|(balance, status, version)| {
+        let fields = [(1, balance), (2, status), (3, version)];
+        Field::Message(1, fields.map(|(n, v)| Field::Varint(n, v)).to_vec())
+    })
+}
+
+/// An amount's or an opening's fields in their order.
+fn usual_payload() -> impl Strategy<Value = Vec<Field>> {
+    let texts = |from: u32| {
+        vec(any_text(), 0..7).prop_map(move |texts| {
+            let numbered = (from..).zip(texts);
+            numbered
+                .map(|(n, text)| Field::Bytes(n, text))
+                .collect::<Vec<_>>()
+        })
+    };
+    let amount = (usual_after(), usual_number(), texts(3))
+        .prop_map(|(after, cents, texts)| [vec![after, Field::Varint(2, cents)], texts].concat());
+    let opened = (
+        usual_after(),
+        any_text(),
+        "[A-Z]{3}",
+        prop::option::of(usual_number()),
+        texts(5),
+    );
+    let opened = opened.prop_map(|(after, owner, currency, limit, texts)| {
+        let mut fields = vec![
+            after,
+            Field::Bytes(2, owner),
+            Field::Bytes(3, currency.into_bytes()),
+        ];
+        fields.extend(limit.map(|limit| Field::Varint(4, limit)));
+        [fields, texts].concat()
+    });
+    prop_oneof![amount, opened]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    #[test]
+    fn usual_envelopes_and_near_misses_agree(
+        (id, version, ts) in (usual_number(), usual_number(), usual_number()),
+        kind in any_text(),
+        payload in vec(any::<u8>(), 0..200),
+        flaws in flaws(),
+    ) {
+        let fields = vec![
+            Field::Varint(1, 1),
+            Field::Varint(2, id),
+            Field::Varint(5, version),
+            Field::Bytes(6, kind),
+            Field::Varint(7, ts),
+            Field::Bytes(8, payload),
+        ];
+        agree(&flaws.apply(fields))?;
+    }
+
+    #[test]
+    fn usual_payloads_and_near_misses_agree(fields in usual_payload(), flaws in flaws()) {
+        payloads_agree(&flaws.apply(fields))?;
+    }
+}
+
 #[test]
 fn nesting_is_bounded_where_prost_bounds_it() {
     let whole = soup(&[
