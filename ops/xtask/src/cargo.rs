@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use crate::outcome::{Failure, Outcome};
+use crate::test_log::TestLog;
 use crate::workspace::Workspace;
 
 /// Cargo as the one that runs us, in the workspace's root.
@@ -60,9 +61,9 @@ impl TestCount {
     }
 }
 
-/// Runs `command` (a `cargo test`), shows its output as it comes, and counts the results.
-/// The second value tells whether Cargo itself was content.
-pub(crate) fn count_tests(mut command: Command) -> Outcome<(TestCount, bool)> {
+/// Runs `command` (a `cargo test`), shows its output as it comes, counts the results and puts
+/// each into `log`. The second value tells whether Cargo itself was content.
+pub(crate) fn count_tests(mut command: Command, log: &mut TestLog) -> Outcome<(TestCount, bool)> {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -75,6 +76,7 @@ pub(crate) fn count_tests(mut command: Command) -> Outcome<(TestCount, bool)> {
             let line = String::from_utf8_lossy(&line);
             println!("{line}");
             count.add_line(&line);
+            log.add_line(&line);
         }
     }
     let status = child

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::files::{self, Finding};
 use crate::outcome::{Failure, Outcome};
 use crate::workspace::Workspace;
-use crate::{cargo, doc_lint, layers, source_lint, sql_lint, text_lint};
+use crate::{cargo, doc_lint, hazards, layers, source_lint, sql_lint, text_lint};
 
 /// Modules that may put SQL text together.
 const SQL_ALLOWED: &str = "ops/sql-allow.txt";
@@ -129,6 +129,7 @@ fn lints(workspace: &Workspace) -> Outcome {
         }
     }
     findings.extend(doc_lint::check(&files));
+    findings.extend(hazards::check(&files));
     println!("{} files looked at", files.len());
     report(&findings)
 }

@@ -7,6 +7,7 @@ mod detached;
 mod doc_lint;
 mod experiment;
 mod files;
+mod hazards;
 mod layers;
 mod mutate;
 mod outcome;
@@ -15,6 +16,7 @@ mod source_lint;
 mod sql_lint;
 mod stack;
 mod test;
+mod test_log;
 mod text_lint;
 mod workspace;
 
@@ -31,6 +33,7 @@ usage: cargo x VERB [ARGUMENTS]
   test                   format, lints, all tests, mutated builds, on a private stack
   check [STAGE]          format, lints (layers, SQL, sources), clippy
   mutate [NAME]          build with a guard removed; passes when the tests then fail
+  hazards [--write]      the table of ops/hazards.toml with the last result of each test
   experiment [NAME]      run ops/experiments/NAME (without a name: list them)
          --detach        apart from this terminal, with a log
          --status        whether it runs, how it ended, the end of its log
@@ -64,6 +67,8 @@ fn run(args: &[String]) -> Outcome {
         ("test", []) => test::run(&workspace),
         ("check", [] | [_]) => check::run(&workspace, rest.first().map(String::as_str)),
         ("mutate", [] | [_]) => mutate::run(&workspace, rest.first().map(String::as_str), &[]),
+        ("hazards", []) => hazards::run(&workspace, false),
+        ("hazards", [flag]) if flag == "--write" => hazards::run(&workspace, true),
         ("experiment", []) => experiment::list(&workspace),
         ("experiment", [name]) => experiment::run(&workspace, name),
         ("experiment", [name, flag]) => experiment::control(&workspace, name, flag),

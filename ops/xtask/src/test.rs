@@ -10,6 +10,7 @@ use refold_local::{Stack, StackGuard, StackOptions};
 use crate::cargo::{self, TestCount};
 use crate::check::{self, stage};
 use crate::outcome::{Failure, Outcome};
+use crate::test_log::TestLog;
 use crate::workspace::Workspace;
 use crate::{files, mutate};
 
@@ -102,7 +103,9 @@ fn tests(workspace: &Workspace, stand: &Stand) -> Outcome<TestCount> {
     command
         .envs(stand.servers())
         .env(UNSUPPORTED_VARIABLE, &unsupported);
-    let (mut count, content) = cargo::count_tests(command)?;
+    let mut log = TestLog::default();
+    let (mut count, content) = cargo::count_tests(command, &mut log)?;
+    log.write(workspace)?;
     if !content && count.failed == 0 {
         // A program that did not build, or died without a result, is a failure as well.
         count.failed = 1;
