@@ -164,7 +164,9 @@ fn page(table: &Table, log: &TestLog) -> String {
         named.len(),
         results.join(", ")
     );
-    out.push_str("| row | hazard | promise | tests, last result | missing |\n|---|---|---|---|---|\n");
+    out.push_str(
+        "| row | hazard | promise | tests, last result | missing |\n|---|---|---|---|---|\n",
+    );
     for hazard in &table.hazard {
         let tests = hazard.tests.iter();
         let tests: Vec<_> = tests
@@ -192,7 +194,9 @@ mod tests {
     }
 
     fn row(row: &str, tests: &str, rest: &str) -> String {
-        format!("[[hazard]]\nrow = \"{row}\"\nwhat = \"w\"\npromise = \"p\"\ntests = [{tests}]\n{rest}\n")
+        format!(
+            "[[hazard]]\nrow = \"{row}\"\nwhat = \"w\"\npromise = \"p\"\ntests = [{tests}]\n{rest}\n"
+        )
     }
 
     fn told(table: &Table) -> Vec<String> {
