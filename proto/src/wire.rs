@@ -2,7 +2,7 @@
 //!
 //! [`Reader`] takes the decisions of prost, element by element: the same varint
 //! limits, the same bound on nesting, the same treatment of unknown fields and
-//! groups. `tests/against_prost.rs` holds it to that on arbitrary bytes.
+//! groups. `tests/against_prost` holds it to that on arbitrary bytes.
 
 use crate::error::{DecodeError, Reason};
 

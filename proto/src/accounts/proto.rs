@@ -204,3 +204,34 @@ fn merge_after(reader: &mut Reader<'_>, image: &mut Image) -> Result<(), DecodeE
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::{Payload, decode_proto};
+
+    fn payload(golden: &[u8]) -> &[u8] {
+        assert!(usual::envelope(golden).is_some());
+        match decode_proto(golden).map(|envelope| envelope.payload) {
+            Ok(Payload::Proto(payload)) => payload,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Whatever else holds, the events that make up a log are read the short way, and the long
+    /// one reads them alike.
+    #[test]
+    fn golden_bookings_and_openings_are_usual() {
+        for golden in [
+            include_bytes!("../../golden/deposited.bin").as_slice(),
+            include_bytes!("../../golden/withdrawn.bin").as_slice(),
+        ] {
+            let payload = payload(golden);
+            let long = any_amount(payload).expect("an amount");
+            assert_eq!(usual_amount(payload), Some(long));
+        }
+        let payload = payload(include_bytes!("../../golden/opened.bin"));
+        let long = decode_any_opened(payload).expect("an opening");
+        assert_eq!(usual_opened(payload), Some(long));
+    }
+}

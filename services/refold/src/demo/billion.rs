@@ -163,7 +163,7 @@ fn check_fit(args: &BenchBillionArgs, dir: &Path, phases: &Phases) -> Result<(),
     let there = bytes_below(dir, &|_: &Path| true);
     let room = fit::room(dir, (args.keep_free.0, args.log_limit.0), there)?;
     let size = (args.stream.events.0, args.stream.aggregates.0);
-    fit::check(&sample, size, &room, args.common.wal_level())
+    fit::check(&sample, size, &room)
 }
 
 async fn play(
