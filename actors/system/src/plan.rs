@@ -2,6 +2,8 @@
 //! the log to what has to be done, and from a record to whether it is the one
 //! that was applied.
 
+use std::time::Duration;
+
 use refold_domain::barrier::cut;
 use refold_domain::log::Chunk;
 use refold_domain::log::Record;
@@ -13,6 +15,36 @@ use refold_domain::position::Offset;
 use refold_domain::position::Partition;
 use refold_ports::sink::Lease;
 use refold_ports::source::SourceError;
+
+/// A checkpoint costs at most this share of the time since the one before: one part in so many.
+const CHECKPOINT_SHARE: u32 = 10;
+
+/// Where a long fold stands when it asks whether to make its rows durable on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CheckpointPace {
+    /// The shortest pause between two checkpoints. Zero is after every chunk, whatever it costs.
+    pub(crate) every: Duration,
+    /// Since the last checkpoint, or since the fold began.
+    pub(crate) since: Duration,
+    /// What the last checkpoint took.
+    pub(crate) took: Option<Duration>,
+    /// What the rest of the fold will take at its pace so far.
+    pub(crate) left: Duration,
+}
+
+impl CheckpointPace {
+    /// A checkpoint writes all rows so far, so it is worth its time only while much of the fold is
+    /// ahead: one that would be over before the next pause ends commits everything soon anyway.
+    /// A crash costs two pauses of work at most.
+    pub(crate) fn is_due(&self) -> bool {
+        if self.every.is_zero() {
+            return true;
+        }
+        let cost = self.took.unwrap_or_default() * CHECKPOINT_SHARE;
+        let pause = self.every.max(cost);
+        self.since >= pause && self.left > pause
+    }
+}
 
 /// How a partition goes on after a take-over.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -175,3 +175,41 @@ fn an_epoch_above_ours_is_anothers_unless_our_own_lost_take_overs_explain_it() {
     // Before the first grant there is nothing to compare with.
     assert!(!taken_by_another(9, 0, 0));
 }
+
+#[test]
+fn a_checkpoint_is_due_after_its_pause_while_more_than_another_one_is_ahead() {
+    let seconds = Duration::from_secs;
+    let pace = CheckpointPace {
+        every: seconds(60),
+        since: seconds(60),
+        took: None,
+        left: seconds(61),
+    };
+    assert!(pace.is_due());
+    for early in [
+        CheckpointPace {
+            since: seconds(59),
+            ..pace
+        },
+        CheckpointPace {
+            left: seconds(60),
+            ..pace
+        },
+        // The last one took 20 s: the next is due after 200.
+        CheckpointPace {
+            since: seconds(199),
+            took: Some(seconds(20)),
+            left: seconds(900),
+            ..pace
+        },
+    ] {
+        assert!(!early.is_due(), "{early:?}");
+    }
+    let always = CheckpointPace {
+        every: Duration::ZERO,
+        since: Duration::ZERO,
+        took: Some(seconds(20)),
+        left: Duration::ZERO,
+    };
+    assert!(always.is_due());
+}

@@ -27,6 +27,7 @@ use crate::context::Shared;
 use crate::gate::Room;
 use crate::gate::Slot;
 use crate::plan;
+use crate::plan::CheckpointPace;
 use crate::plan::Verdict;
 use crate::probe::Edge;
 use crate::probe::Word;
@@ -59,7 +60,12 @@ pub(super) struct BulkThread {
     folded: Folded,
     counted: Progress,
     reported: Instant,
+    /// When the fold began.
+    began: Instant,
+    /// When the last checkpoint was handed out, or when the fold began.
     checkpointed: Instant,
+    /// How long the last checkpoint took.
+    checkpoint_took: Option<Duration>,
 }
 
 /// The projector is gone, or was told that the thread is ending.
@@ -92,7 +98,9 @@ impl BulkThread {
             first: true,
             counted: Progress::default(),
             reported: now,
+            began: now,
             checkpointed: now,
+            checkpoint_took: None,
         }
     }
 
@@ -352,13 +360,21 @@ impl BulkThread {
         Ok(run)
     }
 
-    /// Sends the rows so far, when the last time is long enough ago and they are all there.
+    /// Sends the rows so far, when that is due and they are all there.
     fn checkpoint_when_due(&mut self) -> Result<(), Over> {
-        let every = self.shared.options.checkpoint_every;
-        let due = every.is_some_and(|every| self.checkpointed.elapsed() >= every);
-        if !due || !self.fold()?.is_whole() || self.folded.next <= self.from {
+        let Some(every) = self.shared.options.checkpoint_every else {
+            return Ok(());
+        };
+        let pace = CheckpointPace {
+            every,
+            since: self.checkpointed.elapsed(),
+            took: self.checkpoint_took,
+            left: self.time_left(),
+        };
+        if !pace.is_due() || !self.fold()?.is_whole() || self.folded.next <= self.from {
             return Ok(());
         }
+        let started = Instant::now();
         self.tell_folded(true)?;
         let begun = thread_cpu::now();
         let frame_bytes = self.shared.options.copy_frame_bytes;
@@ -370,6 +386,14 @@ impl BulkThread {
         let (rows, sums) = (run.rows, Box::new(run.sums));
         self.send(BulkEvent::Encoded { rows, sums, cpu })?;
         self.checkpointed = Instant::now();
+        self.checkpoint_took = Some(started.elapsed());
         Ok(())
+    }
+
+    /// How long the rest of the history takes at the pace so far.
+    fn time_left(&self) -> Duration {
+        let done = self.from.lag_to(self.folded.next).max(1) as f64;
+        let left = self.folded.next.lag_to(self.until) as f64;
+        self.began.elapsed().mul_f64(left / done)
     }
 }

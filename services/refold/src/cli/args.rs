@@ -137,8 +137,9 @@ pub struct ProjectorArgs {
     /// Partitions folded at once in bulk. Default: one more than the machine has cores.
     #[arg(long)]
     pub workers: Option<usize>,
-    /// How often a history that is still being folded is made durable, so that a killed process
-    /// goes on from there; 0s is never.
+    /// How often, at most, a history that is still being folded is made durable, so that a killed
+    /// process goes on from there: less often where that would cost more than a tenth of the time,
+    /// and not when the fold is nearly over; 0s is never.
     #[arg(long, default_value = "60s", value_parser = duration)]
     pub checkpoint: Duration,
     /// Where metrics and health are served.
