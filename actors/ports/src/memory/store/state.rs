@@ -6,6 +6,11 @@ use std::time::SystemTime;
 use refold_domain::barrier::OffsetVector;
 use refold_domain::barrier::SumDifference;
 use refold_domain::batch::EventGap;
+use refold_domain::fence::Claim;
+use refold_domain::fence::FenceRefusal;
+use refold_domain::fence::FencedMark;
+use refold_domain::fence::admit;
+use refold_domain::fence::is_ack;
 use refold_domain::log::RecordFingerprint;
 use refold_domain::position::Offset;
 use refold_domain::position::OffsetRange;
@@ -162,26 +167,34 @@ impl State {
                 lease.partition
             )));
         };
-        if mark.epoch != lease.epoch {
-            return Err(StoreError::Fenced(format!(
+        let state = self.versions.get(&lease.version).map(|v| v.row.state);
+        let Some(state) = state else {
+            return self.projected(lease.version).map(drop);
+        };
+        let fenced = FencedMark {
+            epoch: mark.epoch,
+            next: mark.next,
+            state,
+        };
+        let claim = Claim {
+            epoch: lease.epoch,
+            range,
+        };
+        admit(&fenced, &claim, self.switches(place)).map_err(|refusal| match refusal {
+            FenceRefusal::OtherEpoch => StoreError::Fenced(format!(
                 "{} of version {} belongs to epoch {}, this writer holds epoch {}",
                 lease.partition, lease.version, mark.epoch, lease.epoch
-            )));
-        }
-        if mark.next != range.from {
-            return Err(StoreError::Fenced(format!(
+            )),
+            FenceRefusal::OtherMark => StoreError::Fenced(format!(
                 "the mark of {} of version {} is {}, this batch begins at {}",
                 lease.partition, lease.version, mark.next, range.from
-            )));
-        }
-        self.projected(lease.version)?;
-        let inside = self
-            .switches(place)
-            .filter(|x| range.from < *x && *x < range.to);
-        match inside.min() {
-            Some(at) => Err(StoreError::CutAt { at }),
-            None => Ok(()),
-        }
+            )),
+            FenceRefusal::NotProjected(state) => StoreError::Refused(format!(
+                "version {} is {state} and not projected",
+                lease.version
+            )),
+            FenceRefusal::CutAt(at) => StoreError::CutAt { at },
+        })
     }
 
     /// Moves the mark and records the acks of barriers at exactly the new one.
@@ -200,7 +213,8 @@ impl State {
         mark.committed_at = Some(SystemTime::now());
         mark.gaps.extend_from_slice(step.gaps);
         for barrier in self.barriers.values_mut().filter(|b| b.concerns(place.0)) {
-            if barrier.row.switch.get(&place.1) == Some(&step.range.to) {
+            let switch = barrier.row.switch.get(&place.1);
+            if switch.is_some_and(|x| is_ack(*x, step.range.to)) {
                 barrier
                     .acks
                     .entry(place)
