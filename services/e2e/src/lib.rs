@@ -13,6 +13,7 @@
 mod api;
 mod binary;
 mod dice;
+pub mod failpoints;
 pub mod http;
 mod leash;
 mod lines;
@@ -28,6 +29,7 @@ mod writer;
 pub use api::Api;
 pub use binary::refold_binary;
 pub use dice::Dice;
+pub use failpoints::Failpoint;
 pub use lines::Lines;
 pub use metrics::Metrics;
 pub use process::Exit;

@@ -131,7 +131,7 @@ impl World {
         Self::open(&self.brokers, &self.dsn, self.topic.clone(), self.stream)
     }
 
-    fn open(brokers: &str, dsn: &str, topic: String, stream: Stream) -> Self {
+    pub(crate) fn open(brokers: &str, dsn: &str, topic: String, stream: Stream) -> Self {
         Self {
             stream,
             brokers: brokers.to_owned(),

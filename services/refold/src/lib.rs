@@ -6,6 +6,7 @@ pub mod cli;
 mod command;
 mod connect;
 mod demo;
+mod failpoint;
 mod http;
 mod load;
 mod machine;

@@ -26,12 +26,14 @@ use crate::cli::Format;
 use crate::cli::Mode;
 use crate::cli::ProjectorArgs;
 use crate::connect;
+use crate::failpoint::Failpoints;
 
 pub(crate) async fn run(
     args: ProjectorArgs,
     projection: Arc<dyn AnyProjection>,
 ) -> Result<ExitCode, Failure> {
     let options = options(&args)?;
+    let failpoints = Failpoints::of_environment()?;
     let session = connect::session(&args.store)?;
     let source = connect::log(&args.log, &args.kafka)?;
     let listener = TcpListener::bind(args.metrics_listen)
@@ -61,6 +63,10 @@ pub(crate) async fn run(
         connect::as_registry(&registry),
     )
     .with_observer(Arc::new(Batches(telemetry)));
+    let plugs = match failpoints {
+        Some(failpoints) => plugs.with_probe(Arc::new(failpoints)),
+        None => plugs,
+    };
     tokio::spawn(async move {
         connect::shutdown().await;
         stop.send_replace(true);
