@@ -37,7 +37,12 @@ impl Postgres {
     /// A fresh database.
     pub(crate) async fn fresh() -> Self {
         let dsn = testing::fresh_database("store").expect("a database for the test");
-        let options = SessionOptions::parse(&dsn).expect("a connection string");
+        Self::at(&dsn).await
+    }
+
+    /// The empty database at a connection URL.
+    pub(crate) async fn at(dsn: &str) -> Self {
+        let options = SessionOptions::parse(dsn).expect("a connection string");
         migrate(&options).await.expect("a migrated database");
         let server = dsn
             .split_once('@')

@@ -7,6 +7,7 @@ pub(crate) mod client_cost;
 pub(crate) mod codec;
 mod evidence;
 pub(crate) mod linearity;
+pub(crate) mod overlap;
 pub(crate) mod part;
 mod phases;
 pub(crate) mod read;

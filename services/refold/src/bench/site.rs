@@ -212,6 +212,20 @@ impl Site {
             .map_err(|error| Failure::error("drop a database", error))
     }
 
+    /// The server's answer to a statement in a database.
+    pub(super) fn query(&self, database: &str, sql: &str) -> Result<String, Failure> {
+        testing::query(database, sql).map_err(|error| Failure::error("ask the database", error))
+    }
+
+    /// The flags that name a log to a projector.
+    pub(super) fn log_flags(&self, log: &SeededLog) -> Vec<String> {
+        vec![
+            format!("--brokers={}", self.brokers),
+            format!("--topic={}", log.topic()),
+            format!("--format={}", word(log.format)),
+        ]
+    }
+
     /// Replays a log into a database of its own and compares the state.
     pub(super) async fn replay(&self, log: &SeededLog, manner: &Manner) -> Result<Value, Failure> {
         let database = self.create_database()?;

@@ -220,6 +220,46 @@ pub struct BenchScaleModelArgs {
     pub codec: String,
 }
 
+/// `bench overlap`
+#[derive(Debug, Clone, Args)]
+pub struct BenchOverlapArgs {
+    /// What all experiments share; there is one run of each overlap.
+    #[command(flatten)]
+    pub common: ExperimentArgs,
+    /// Events of the log; a tenth as many aggregates.
+    #[arg(long, default_value = "1e7")]
+    pub events: Count,
+    /// Partitions of the log.
+    #[arg(long, default_value_t = 4)]
+    pub partitions: i32,
+    /// How many offsets below the lowest mark a replay begins again.
+    #[arg(long, value_delimiter = ',', default_value = "1e4,1e5,1e6")]
+    pub overlaps: Vec<Count>,
+    /// Compression of the log.
+    #[arg(long, default_value = "lz4")]
+    pub codec: String,
+}
+
+/// `bench cutover-proof`
+#[derive(Debug, Clone, Args)]
+pub struct BenchCutoverProofArgs {
+    /// The stream.
+    #[command(flatten)]
+    pub stream: StreamArgs,
+    /// What all experiments share; there is one run.
+    #[command(flatten)]
+    pub common: ExperimentArgs,
+    /// Compression of the log.
+    #[arg(long, default_value = "lz4")]
+    pub codec: String,
+    /// Events per second that keep coming until the versions are frozen.
+    #[arg(long, default_value = "5000")]
+    pub tail_rate: Count,
+    /// Reads per second from the first to after the switch, open loop.
+    #[arg(long, default_value = "500")]
+    pub read_rate: Count,
+}
+
 /// What a measured replay reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ReadMode {

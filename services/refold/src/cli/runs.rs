@@ -60,6 +60,10 @@ pub enum Bench {
     Batching(BenchBatchingArgs),
     /// Predict rebuilds from unit costs, and compare with pinned processes.
     ScaleModel(BenchScaleModelArgs),
+    /// Replays that overlap what is applied, killed inside a batch, against one clean pass.
+    Overlap(BenchOverlapArgs),
+    /// Freeze two versions at one vector and let the database compare them with EXCEPT.
+    CutoverProof(BenchCutoverProofArgs),
     /// One measured process.
     #[command(hide = true)]
     Part(BenchPartArgs),

@@ -66,7 +66,7 @@ pub(crate) async fn run(
     write(&out.join("result.json"), &result)?;
     println!("{result}");
     phases.remove()?;
-    let clean = ["differences_oracle", "differences_live", "failed_reads"]
+    let clean = ["differences_oracle", "failed_reads"]
         .iter()
         .all(|name| result[name] == json!(0));
     match clean {
@@ -265,11 +265,8 @@ async fn switch(
     scene.wait_reads(before + args.reads.0 / 8).await?;
     rebuild(args, scene, phases).await?;
 
-    scene.step("verify accounts_v4 against accounts_v3 at one offset per partition");
-    let began = Instant::now();
-    let live = scene.verify_against(NEW, LIVE).await?;
-    let verified = began.elapsed().as_secs_f64();
-
+    // The gates compare the sums of both versions at the switch vector; the rows themselves are
+    // compared with the known final state afterwards, when no reader waits for the disk.
     scene.step("promote accounts_v4 under read load");
     scene.mark(Span::Cutover);
     let cutover = scene.cutover(NEW).await?;
@@ -290,10 +287,7 @@ async fn switch(
         Count(load.reads),
         load.failed
     ));
-    let mut live = comparison(&live);
-    live["seconds"] = json!(verified);
     let figures = json!({
-        "live": live,
         "flip_ms": cutover.flip_ms,
         "generation": cutover.generation,
         "switch_offsets": cutover.offsets,
@@ -387,7 +381,6 @@ fn result(args: &BenchBillionArgs, phases: &Phases) -> Value {
         "failed_reads": switch["load"]["failed_reads"],
         "rows_compared": oracle["rows_compared"],
         "differences_oracle": oracle["differences"],
-        "differences_live": switch["live"]["differences"],
         "stopped_on_the_way": rebuild["stopped_on_the_way"],
         "bound": rebuild["bound"],
         "core_seconds": rebuild["core_seconds"],

@@ -2,6 +2,7 @@
 //! promote under read load, and a printed proof of what was measured.
 
 mod billion;
+mod cutover_proof;
 mod figures;
 mod fit;
 mod processes;
@@ -19,6 +20,7 @@ use crate::load::Span;
 use crate::run::Projections;
 
 pub(crate) use billion::run as billion;
+pub(crate) use cutover_proof::run as cutover_proof;
 pub(crate) use figures::Comparison;
 pub(crate) use figures::Figures;
 pub(crate) use fit::log_bytes;

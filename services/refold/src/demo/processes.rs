@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use refold_bench::accounts;
+use rustix::process::Signal;
 use tokio::process::Child;
 use tokio::process::Command;
 
@@ -103,15 +104,33 @@ impl Role {
         killed.map_err(|error| Failure::error(&format!("kill {}", self.name), error))
     }
 
+    /// SIGSTOP: it stands still, and so does what it has begun.
+    pub(crate) fn pause(&self) -> Result<(), Failure> {
+        self.signal(Signal::STOP).map(drop)
+    }
+
+    /// SIGCONT.
+    pub(crate) fn resume(&self) -> Result<(), Failure> {
+        self.signal(Signal::CONT).map(drop)
+    }
+
     /// SIGTERM, and the wait for the drain.
     pub(crate) async fn stop(&mut self) -> Result<(), Failure> {
+        match self.signal(Signal::TERM)? {
+            true => self.finish(Duration::from_secs(20)).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Sends a signal; `false` when the process was waited for.
+    fn signal(&self, signal: Signal) -> Result<bool, Failure> {
         let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok());
         let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) else {
-            return Ok(());
+            return Ok(false);
         };
-        let sent = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        sent.map_err(|error| Failure::error(&format!("stop {}", self.name), error))?;
-        self.finish(Duration::from_secs(20)).await
+        let sent = rustix::process::kill_process(pid, signal);
+        sent.map_err(|error| Failure::error(&format!("signal {}", self.name), error))?;
+        Ok(true)
     }
 
     fn ended(&self, how: &str) -> Failure {

@@ -334,6 +334,11 @@ impl Scene {
         &self.topic
     }
 
+    /// Where the database answers.
+    pub(super) fn postgres(&self) -> &str {
+        &self.postgres
+    }
+
     /// The private stack; `None` for servers that others run.
     pub(super) fn stack(&self) -> Option<&Stack> {
         self.stack.as_ref().map(StackGuard::stack)
