@@ -87,7 +87,7 @@ impl Mutation {
             | Self::ResetKeepsRows => Bounds::BUILD,
             Self::ResetKeepsAcks => Bounds::REBUILD,
             Self::NoCompare => Bounds::DOUBT,
-            Self::AckFromMemory => Bounds::ROLLBACK,
+            Self::AckFromMemory | Self::LogEndVector => Bounds::ROLLBACK,
             _ => Bounds::SWITCH,
         }
     }
