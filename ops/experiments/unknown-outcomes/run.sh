@@ -3,8 +3,8 @@
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 cargo build --release --workspace --example unknown_outcomes
-report=$(target/release/examples/unknown_outcomes .refold/unknown-outcomes "$1" "$2")
-rm -rf .refold/unknown-outcomes
+report=$(target/release/examples/unknown_outcomes "$PWD/.refold/unknown-outcomes" "$1" "$2")
+rm -rf "$PWD/.refold/unknown-outcomes"
 cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
 memory=$(awk '$1 == "MemTotal:" { print int($2 / 1048576) }' /proc/meminfo)
 machine="$(nproc) cores of $cpu, $memory GiB"

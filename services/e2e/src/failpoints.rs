@@ -107,6 +107,8 @@ impl World {
     /// Waits until a projector has applied the whole log, and for its end.
     fn finish(&self, mode: Mode, version: &str, process: &mut Process) {
         if mode == Mode::Live {
+            // A signal that comes before a process listens to it ends it at once.
+            process.wait_for_line("took partition over", BOUND);
             let events = i64::try_from(self.stream().events).expect("a log that is written");
             self.wait("the whole log is applied", BOUND, || {
                 assert_eq!(process.try_exit(), None, "{}", process.stderr().text());
