@@ -104,9 +104,9 @@ impl Bounds {
         reads: false,
     };
 
-    /// The same with two transactions on their way and a reader: the long run.
+    /// The same with a transaction that arrives twice and a reader: the long run.
     pub const FULL: Self = Self {
-        in_flight: 2,
+        resends: 1,
         reads: true,
         ..Self::REBUILD
     };

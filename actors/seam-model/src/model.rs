@@ -70,9 +70,9 @@ impl Seam {
         let mut marks = [[Mark::default(); PARTITIONS]; VERSIONS];
         let mut workers = [[None; PARTITIONS]; VERSIONS];
         let there = if self.bounds.ready { VERSIONS } else { 1 };
-        for version in 0..there {
-            marks[version] = std::array::from_fn(built);
-            workers[version] = std::array::from_fn(|p| Some(worker(p)));
+        for (marks, workers) in marks.iter_mut().zip(&mut workers).take(there) {
+            *marks = std::array::from_fn(built);
+            *workers = std::array::from_fn(|p| Some(worker(p)));
         }
         let candidate = match self.bounds.ready {
             true => VersionState::Ready,
