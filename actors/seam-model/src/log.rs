@@ -42,6 +42,6 @@ pub(crate) fn once_below(partition: usize, to: u8) -> [u8; RECORDS] {
 /// The position behind the last record of the log: where a batch that ends with it puts the mark.
 pub(crate) fn last_position(partition: usize, grown: bool) -> u8 {
     let offsets = OFFSETS[partition].iter();
-    let there = offsets.filter(|offset| **offset < end(partition, grown));
-    there.last().map_or(0, |offset| offset + 1)
+    let mut there = offsets.filter(|offset| **offset < end(partition, grown));
+    there.next_back().map_or(0, |offset| offset + 1)
 }
