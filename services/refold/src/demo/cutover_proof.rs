@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::LIVE;
 use super::NEW;
+use super::figures::Rebuild;
 use super::scene::Scene;
 use super::scene::Staging;
 use crate::cli::BenchCutoverProofArgs;
@@ -149,27 +150,7 @@ async fn play(
     scene: &mut Scene,
     statements: &Statements,
 ) -> Result<Value, Failure> {
-    let stream = &args.stream;
-    scene.step(&format!(
-        "seed {} events of {} accounts into {} partitions",
-        stream.events, stream.aggregates, stream.partitions
-    ));
-    scene.seed().await?;
-    scene.step("start accounts_v3 live and the api");
-    scene.start_live(LIVE).await?;
-    scene.start_api().await?;
-    scene.wait_state(LIVE, VersionState::Active, BOUND).await?;
-    scene.step(&format!(
-        "read at {}/s, append {} events/s",
-        args.read_rate, args.tail_rate
-    ));
-    scene.start_load();
-    scene.start_tail()?;
-    scene.wait_tail(BOUND).await?;
-    scene.step("rebuild accounts_v4 from offset 0 beside it, and catch up");
-    let rebuild = scene.rebuild(NEW, 0).await?;
-    scene.wait_state(NEW, VersionState::Ready, BOUND).await?;
-
+    let rebuild = both_built(args, scene).await?;
     scene.step("freeze both at one vector: nothing is appended any more");
     scene.stop_tail().await?;
     let marks = frozen(scene, statements).await?;
@@ -233,6 +214,31 @@ async fn play(
         "machine": machine::describe(),
         "revision": machine::revision(),
     }))
+}
+
+/// From an empty log to two versions at its moving end, one of them read.
+async fn both_built(args: &BenchCutoverProofArgs, scene: &mut Scene) -> Result<Rebuild, Failure> {
+    let stream = &args.stream;
+    scene.step(&format!(
+        "seed {} events of {} accounts into {} partitions",
+        stream.events, stream.aggregates, stream.partitions
+    ));
+    scene.seed().await?;
+    scene.step("start accounts_v3 live and the api");
+    scene.start_live(LIVE).await?;
+    scene.start_api().await?;
+    scene.wait_state(LIVE, VersionState::Active, BOUND).await?;
+    scene.step(&format!(
+        "read at {}/s, append {} events/s",
+        args.read_rate, args.tail_rate
+    ));
+    scene.start_load();
+    scene.start_tail()?;
+    scene.wait_tail(BOUND).await?;
+    scene.step("rebuild accounts_v4 from offset 0 beside it, and catch up");
+    let rebuild = scene.rebuild(NEW, 0).await?;
+    scene.wait_state(NEW, VersionState::Ready, BOUND).await?;
+    Ok(rebuild)
 }
 
 /// Waits until both versions stand at the same offset in every partition, and answers where.
