@@ -7,8 +7,8 @@
 //! [`refold_domain::version::VersionState::may_become`]. A [`Mutation`] takes one rule away; the
 //! property that then breaks says what the rule is for.
 //!
-//! Two versions over two partitions of two records each are the smallest world in which every
-//! rule is needed. Left out: the contents of rows (a record is counted, not folded), the tables'
+//! Two versions over two partitions, of two and three records, are a world small enough to exhaust in which
+//! every rule is needed. Left out: the contents of rows (a record is counted, not folded), the tables'
 //! bytes, and more than one projection.
 
 mod bounds;

@@ -24,27 +24,27 @@ fn hold(bounds: Bounds, at_least: usize) {
 
 #[test]
 fn the_seam_holds_while_a_candidate_is_built_reset_and_taken_over() {
-    hold(Bounds::BUILD, 10_000);
+    hold(Bounds::BUILD, 500_000);
 }
 
 #[test]
 fn the_seam_holds_through_switch_reset_retire_and_drop() {
-    hold(Bounds::SWITCH, 10_000);
+    hold(Bounds::SWITCH, 1_100_000);
 }
 
 #[test]
 fn the_seam_holds_on_the_way_to_the_candidate_and_back() {
-    hold(Bounds::ROLLBACK, 10_000);
+    hold(Bounds::ROLLBACK, 400_000);
 }
 
 #[test]
 fn the_seam_holds_when_a_candidates_fold_is_wrong() {
-    hold(Bounds::DOUBT, 1_000);
+    hold(Bounds::DOUBT, 400_000);
 }
 
 #[test]
 fn the_seam_holds_when_a_standby_that_missed_commits_takes_over() {
-    hold(Bounds::FAILOVER, 10_000);
+    hold(Bounds::FAILOVER, 160_000);
 }
 
 #[test]

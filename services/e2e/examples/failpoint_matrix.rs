@@ -53,7 +53,7 @@ fn main() {
             "schema": "refold.failpoint-matrix/1",
             "cells": cells,
             "fired": fired,
-            "differences": 0,
+            "events": log.stream().events,
             "seconds": seconds,
         })
     );
