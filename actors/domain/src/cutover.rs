@@ -2,6 +2,7 @@
 //! switch itself go through.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::barrier::SumDifference;
 use crate::position::Partition;
@@ -12,7 +13,8 @@ use crate::version::VersionState;
 pub enum Gate {
     /// Every partition passed its switch offset.
     CaughtUp,
-    /// The checksums at the switch vector are equal on the comparable columns.
+    /// The checksums at the switch vector are equal on the comparable columns, the last scan
+    /// of both tables found nothing, and it is young enough where one is asked for.
     Verified,
     /// No event is parked.
     Parked,
@@ -53,6 +55,15 @@ pub struct Behind {
     pub events: u64,
 }
 
+/// What the last scan of both versions' tables said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScanProof {
+    /// Rows that differ and should not, and columns that do not add up to their checksums.
+    pub findings: u64,
+    /// Time since its first snapshot.
+    pub age: Duration,
+}
+
 /// What is known about the candidate when a promotion is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evidence {
@@ -62,6 +73,11 @@ pub struct Evidence {
     pub behind: Vec<Behind>,
     /// Differences of the checksums at the switch vector; `None` while they were not compared.
     pub differences: Option<Vec<SumDifference>>,
+    /// The last scan of both versions by the code that they have now.
+    pub scan: Option<ScanProof>,
+    /// How old it may be; `None` when no scan is asked for. One that found something holds
+    /// the promotion back either way.
+    pub max_scan_age: Option<Duration>,
     /// Parked events of the candidate.
     pub parked: u64,
     /// Gaps of the candidate.
@@ -121,22 +137,57 @@ fn caught_up(evidence: &Evidence) -> GateReport {
 }
 
 fn verified(evidence: &Evidence) -> GateReport {
-    let detail = match &evidence.differences {
-        None => "the checksums were not compared at a switch vector".to_owned(),
-        Some(found) => match found.first() {
-            None => "the checksums are equal at the switch vector".to_owned(),
-            Some(first) => format!(
-                "{} checksums differ at the switch vector; first: column {} in {}",
-                found.len(),
-                first.column,
-                first.partition
-            ),
-        },
-    };
+    let lacks = sums_lack(evidence).or_else(|| scan_lacks(evidence));
     GateReport {
         gate: Gate::Verified,
-        ok: evidence.differences.as_ref().is_some_and(Vec::is_empty),
-        detail,
+        ok: lacks.is_none(),
+        detail: lacks.unwrap_or_else(|| proven(evidence)),
+    }
+}
+
+/// Why the checksums are no proof.
+fn sums_lack(evidence: &Evidence) -> Option<String> {
+    let Some(found) = &evidence.differences else {
+        return Some("the checksums were not compared at a switch vector".to_owned());
+    };
+    let first = found.first()?;
+    Some(format!(
+        "{} checksums differ at the switch vector; first: column {} in {}",
+        found.len(),
+        first.column,
+        first.partition
+    ))
+}
+
+/// Why the scan of the tables is none.
+fn scan_lacks(evidence: &Evidence) -> Option<String> {
+    let wanted = evidence.max_scan_age;
+    match (evidence.scan, wanted) {
+        (Some(scan), _) if scan.findings > 0 => Some(format!(
+            "the last scan of both tables found {} differences; `refold verify` names them",
+            scan.findings
+        )),
+        (None, Some(_)) => Some(
+            "the tables were not scanned since both versions have this code; run `refold verify`"
+                .to_owned(),
+        ),
+        (Some(scan), Some(wanted)) if scan.age > wanted => Some(format!(
+            "the last scan of both tables is {:.0} s old, {:.0} s are allowed; run `refold verify`",
+            scan.age.as_secs_f64(),
+            wanted.as_secs_f64()
+        )),
+        _ => None,
+    }
+}
+
+fn proven(evidence: &Evidence) -> String {
+    let sums = "the checksums are equal at the switch vector";
+    match evidence.scan {
+        Some(scan) => format!(
+            "{sums}; a scan of both tables {:.0} s ago found nothing",
+            scan.age.as_secs_f64()
+        ),
+        None => sums.to_owned(),
     }
 }
 
@@ -183,6 +234,8 @@ mod tests {
             state: VersionState::Ready,
             behind: vec![],
             differences: Some(vec![]),
+            scan: None,
+            max_scan_age: None,
             parked: 0,
             gaps: 0,
             without_key: vec![],
@@ -196,15 +249,34 @@ mod tests {
         reports.iter().filter(|r| !r.ok).map(|r| r.gate).collect()
     }
 
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn scan(findings: u64, seconds: u64) -> Option<ScanProof> {
+        let age = Duration::from_secs(seconds);
+        Some(ScanProof { findings, age })
+    }
+
     #[test]
     fn good_evidence_passes_every_gate() {
         assert_eq!(refused(&good()), []);
+        let scanned = Evidence {
+            scan: scan(0, 60),
+            max_scan_age: Some(MINUTE),
+            ..good()
+        };
+        assert_eq!(refused(&scanned), []);
+        // Nobody asked for a scan: an old one that found nothing does no harm.
+        let old = Evidence {
+            scan: scan(0, 1_000_000),
+            ..good()
+        };
+        assert_eq!(refused(&old), []);
     }
 
     #[test]
     fn each_lack_is_refused_by_its_own_gate() {
         type Spoil = fn(&mut Evidence);
-        let lacks: [(Gate, Spoil); 8] = [
+        let lacks: [(Gate, Spoil); 11] = [
             (Gate::CaughtUp, |e| {
                 e.behind.push(Behind {
                     partition: Partition(7),
@@ -219,6 +291,12 @@ mod tests {
                     column: "balance",
                     buckets: vec![1],
                 }]);
+            }),
+            (Gate::Verified, |e| e.max_scan_age = Some(MINUTE)),
+            (Gate::Verified, |e| e.scan = scan(1, 0)),
+            (Gate::Verified, |e| {
+                e.max_scan_age = Some(MINUTE);
+                e.scan = scan(0, 61);
             }),
             (Gate::Parked, |e| e.parked = 1),
             (Gate::Gaps, |e| e.gaps = 1),

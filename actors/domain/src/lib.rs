@@ -6,6 +6,7 @@ pub mod barrier;
 pub mod batch;
 pub mod cutover;
 pub mod decode;
+pub mod diff;
 pub mod fence;
 pub mod fold;
 pub mod log;

@@ -2,6 +2,7 @@
 
 use refold_projection::Column;
 use refold_projection::Compare;
+use refold_projection::Differences;
 use refold_projection::Fingerprint;
 use refold_projection::KeyType;
 use refold_projection::Merge;
@@ -26,6 +27,8 @@ pub struct ProjectionSpec {
     pub columns: &'static [Column],
     /// Event types that the fold sees.
     pub handles: &'static [&'static str],
+    /// How its rows differ from those of the version that it replaces.
+    pub differences: Option<Differences>,
     /// Merge rule of subwindow replay.
     pub merge: Merge,
     /// Fingerprint of the source file, see [`Projection::CODE`].
@@ -42,6 +45,7 @@ impl ProjectionSpec {
             key_type: <P::Key as refold_projection::Key>::TYPE,
             columns: P::Row::COLUMNS,
             handles: P::HANDLES,
+            differences: P::DIFFERENCES,
             merge: P::MERGE,
             code: P::CODE,
         }

@@ -163,6 +163,8 @@ pub struct PromoteRequest {
     pub if_generation: Option<i64>,
     /// Largest distance in events that any partition of the candidate may be behind.
     pub allowed_lag: u64,
+    /// How old the last scan of both tables may be; `None` when none is asked for.
+    pub max_scan_age: Option<Duration>,
     /// Who asks, for the audit.
     pub actor: String,
     /// Judge every gate in the same transaction, then change nothing.
@@ -316,6 +318,33 @@ pub trait Registry: Send + Sync {
         from: &ProjectionSpec,
         to: &ProjectionSpec,
     ) -> Result<Promotion, RegistryError>;
+
+    /// Retires a version that does not serve: its projectors are refused from now on, no
+    /// switch goes to it, and reads forget it. Its tables stay. One that is retired already
+    /// is answered with `Ok`, and nothing changes.
+    ///
+    /// # Errors
+    /// [`RegistryError::Conflict`] for the active version and for a dropped one.
+    async fn retire(
+        &self,
+        version: VersionId,
+        actor: &str,
+        reason: &str,
+    ) -> Result<(), RegistryError>;
+
+    /// Drops the tables of a version that was retired at least `grace` ago, when no
+    /// transaction is left that began before. This is the step that cannot be undone: a
+    /// rollback to it is a rebuild. One that is dropped already is answered with `Ok`.
+    ///
+    /// # Errors
+    /// [`RegistryError::Conflict`] when it is not retired, not for long enough, or may still
+    /// be read.
+    async fn drop_retired(
+        &self,
+        version: VersionId,
+        grace: Duration,
+        actor: &str,
+    ) -> Result<(), RegistryError>;
 }
 
 /// One answer of the read model.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::hash::Hash;
 
+use crate::ColumnType;
 use crate::Uuid;
 
 /// The SQL type of a projection's key.
@@ -23,6 +24,15 @@ impl KeyType {
             Self::Int8 => "bigint",
             Self::Uuid => "uuid",
             Self::Text => "text",
+        }
+    }
+
+    /// The type of a column that holds such a key.
+    pub const fn column_type(self) -> ColumnType {
+        match self {
+            Self::Int8 => ColumnType::Int8,
+            Self::Uuid => ColumnType::Uuid,
+            Self::Text => ColumnType::Text,
         }
     }
 

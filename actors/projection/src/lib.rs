@@ -9,6 +9,7 @@
 pub mod cell;
 mod change;
 mod column;
+mod differences;
 mod envelope;
 pub mod fingerprint;
 pub mod guard;
@@ -23,6 +24,7 @@ mod value;
 
 pub use change::Change;
 pub use column::{Column, ColumnType, Compare};
+pub use differences::{Differences, Expected, Replaces};
 pub use envelope::{DecodeError, Envelope, Payload};
 pub use fingerprint::Fingerprint;
 pub use json::{Json, JsonError};

@@ -2,6 +2,7 @@
 
 use crate::Change;
 use crate::DecodeError;
+use crate::Differences;
 use crate::Envelope;
 use crate::Fingerprint;
 use crate::Key;
@@ -51,6 +52,10 @@ pub trait Projection: Send + Sync + 'static {
     const CODE: Fingerprint;
     /// The version that this one replaces and is compared with.
     const REPLACES: Option<u32> = None;
+    /// How its rows differ from those of the version that it replaces, by
+    /// [`Differences::between`]. Without a rule, every difference in a column that is
+    /// declared `differs` is taken for a meant one.
+    const DIFFERENCES: Option<Differences> = None;
     /// How writes merge in subwindow replay.
     const MERGE: Merge = Merge::Ordered;
 

@@ -18,6 +18,7 @@
 //! | `feed` | the one module that calls librdkafka's C interface: batches of one partition |
 //! | `reader` | the `ChunkReader` over a feed |
 //! | `raw` | the bulk reader on Kafka's protocol: connections, requests, batches unpacked in place |
+//! | `witness` | the plain reader of those who testify about the others |
 //! | `tail` | which tail client a partition is read through |
 //!
 //! Partitions are read through librdkafka's consumer *without* a group: a
@@ -35,8 +36,10 @@ mod reader;
 mod settings;
 mod source;
 mod tail;
+mod witness;
 
 pub use config::BulkClient;
 pub use config::ConfigError;
 pub use config::KafkaConfig;
 pub use source::KafkaSource;
+pub use witness::each_record;

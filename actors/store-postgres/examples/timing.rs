@@ -54,6 +54,7 @@ const SPEC: ProjectionSpec = ProjectionSpec {
     key_type: KeyType::Int8,
     columns: &COLUMNS,
     handles: &[],
+    differences: None,
     merge: Merge::Ordered,
     code: Fingerprint(1),
 };

@@ -71,10 +71,11 @@ impl PostgresWriter {
                 read.ended = true;
                 break;
             };
-            read.tuples.feed(&piece);
-            while let Some(cells) = read.tuples.next(fields).map_err(broken)? {
+            let each = read.tuples.each(&piece, fields, |cells| {
                 rows.push(cells.to_vec());
-            }
+                Ok(())
+            });
+            each.map_err(broken)?;
         }
         if rows.is_empty() {
             // The next call begins again.

@@ -3,34 +3,19 @@
 //! What the rows add up to has to be what the mark's row says: that ties the
 //! checksums, which the projector computed on the way in, to the table.
 
-use futures::TryStreamExt;
+use std::future::ready;
+
+use refold_domain::diff::RowRef;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
 use refold_domain::spec::ProjectionSpec;
-use refold_domain::sums::SumLayout;
 use refold_domain::sums::Sums;
 use refold_ports::registry::RegistryError;
-use refold_projection::cell::CellReader;
 
-use crate::copy_stream::Tuples;
-use crate::ddl;
+use crate::leaf_rows::LeafRows;
 use crate::session::Session;
-use crate::transaction::registry_error;
 use crate::verify::PgVerifier;
 use crate::verify::begin_snapshot;
-
-/// One row that is not deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ExportedRow<'a> {
-    /// The key's cell, with its length prefix.
-    pub key: &'a [u8],
-    /// The columns' cells in table order, each with its length prefix.
-    pub cells: &'a [u8],
-    /// Version of the aggregate's last event in the row.
-    pub applied_seq: u64,
-    /// Offset of that event.
-    pub off: Offset,
-}
 
 /// What a finished export found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,9 +41,7 @@ impl ExportReport {
 #[derive(Debug)]
 pub struct PartitionExport {
     session: Session,
-    copy: String,
-    columns: usize,
-    layout: SumLayout,
+    leaf: LeafRows,
     next: Offset,
     stored: Sums,
 }
@@ -81,23 +64,11 @@ impl PgVerifier {
         let mark = marks.into_iter().next().ok_or_else(|| {
             RegistryError::Conflict(format!("{} has no table for {partition}", version.label))
         })?;
-        let layout = spec.sum_layout();
-        let stored = Sums::from_bytes(&layout, &mark.sums);
-        let stored = stored.map_err(|e| RegistryError::Failed(format!("read the sums: {e}")))?;
-        let mut names = String::new();
-        for column in spec.columns {
-            let name = ddl::checked(column.name).map_err(registry_error)?;
-            names.push_str(&format!("\"{name}\", "));
-        }
-        let leaf = ddl::leaf_name(version.id, partition);
+        let leaf = LeafRows::of(version.id, partition, spec)?;
+        let stored = leaf.stored_sums(&mark.sums)?;
         Ok(PartitionExport {
             session,
-            copy: format!(
-                "copy (select key, {names}agg_version, off from {leaf} where not deleted) \
-                 to stdout (format binary)"
-            ),
-            columns: spec.columns.len(),
-            layout,
+            leaf,
             next: mark.next,
             stored,
         })
@@ -115,64 +86,13 @@ impl PartitionExport {
     /// # Errors
     /// [`RegistryError::Unreachable`] when the connection breaks, [`RegistryError::Failed`]
     /// when the stream cannot be read.
-    pub async fn read(
-        self,
-        mut visit: impl FnMut(ExportedRow<'_>),
-    ) -> Result<ExportReport, RegistryError> {
-        let session = &self.session;
-        let stream = session.client().copy_out(self.copy.as_str());
-        let stream = session.within("export the rows", stream).await;
-        let mut stream = Box::pin(stream.map_err(registry_error)?);
-        let mut recomputed = Sums::zero(&self.layout);
-        let mut tuples = Tuples::default();
-        let mut rows = 0;
-        // Each piece has the session's deadline, not the whole.
-        while let Some(piece) = session
-            .within("export the rows", stream.try_next())
-            .await
-            .map_err(registry_error)?
-        {
-            tuples.feed(&piece);
-            while let Some(tuple) = tuples.next(self.columns + 3).map_err(|e| broken(&e))? {
-                let row = split(&tuple, self.columns)?;
-                recomputed.add_row(&self.layout, row.key, row.cells, row.applied_seq);
-                rows += 1;
-                visit(row);
-            }
-        }
+    pub async fn read(self, visit: impl FnMut(RowRef<'_>)) -> Result<ExportReport, RegistryError> {
+        let total = self.leaf.read(&self.session, visit, |_| ready(())).await?;
         Ok(ExportReport {
-            rows,
+            rows: total.rows,
             next: self.next,
             stored: self.stored,
-            recomputed,
+            recomputed: total.sums,
         })
     }
-}
-
-fn broken(what: &str) -> RegistryError {
-    RegistryError::Failed(format!("read the exported rows: {what}"))
-}
-
-fn split(tuple: &[u8], columns: usize) -> Result<ExportedRow<'_>, RegistryError> {
-    let cut_short = |e: refold_projection::cell::CellError| broken(&e.to_string());
-    let mut reader = CellReader::new(tuple);
-    let key = reader.next_raw().map_err(cut_short)?;
-    let start = reader.rest();
-    for _ in 0..columns {
-        reader.next_raw().map_err(cut_short)?;
-    }
-    let cells = &start[..start.len() - reader.rest().len()];
-    let mut number = || -> Result<i64, RegistryError> {
-        let cell = reader.next_cell().map_err(cut_short)?;
-        let bytes = cell.and_then(|c| c.try_into().ok());
-        bytes
-            .map(i64::from_be_bytes)
-            .ok_or_else(|| broken("a position that is no bigint"))
-    };
-    Ok(ExportedRow {
-        key,
-        cells,
-        applied_seq: number()?.cast_unsigned(),
-        off: Offset(number()?),
-    })
 }

@@ -13,7 +13,7 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 5] = [
+const MIGRATIONS: [Migration; 7] = [
     Migration {
         number: 1,
         name: "control",
@@ -38,6 +38,16 @@ const MIGRATIONS: [Migration; 5] = [
         number: 5,
         name: "checkpoints",
         sql: include_str!("../migrations/0005_checkpoints.sql"),
+    },
+    Migration {
+        number: 6,
+        name: "scans",
+        sql: include_str!("../migrations/0006_scans.sql"),
+    },
+    Migration {
+        number: 7,
+        name: "retire",
+        sql: include_str!("../migrations/0007_retire.sql"),
     },
 ];
 

@@ -1,6 +1,7 @@
 //! The switch of reads from one version to another, in one transaction.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 
@@ -11,6 +12,7 @@ use refold_domain::cutover::Behind;
 use refold_domain::cutover::Evidence;
 use refold_domain::cutover::Gate;
 use refold_domain::cutover::GateReport;
+use refold_domain::cutover::ScanProof;
 use refold_domain::cutover::judge;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
@@ -227,6 +229,8 @@ async fn gather(
         state: candidate.state,
         behind,
         differences: barrier.differences.clone(),
+        scan: facts.scan,
+        max_scan_age: request.max_scan_age,
         parked: facts.parked,
         gaps: facts.gaps,
         without_key: facts.without_key,
@@ -241,6 +245,7 @@ struct Facts {
     gaps: u64,
     without_key: Vec<Partition>,
     lag: u64,
+    scan: Option<ScanProof>,
 }
 
 impl Facts {
@@ -248,12 +253,19 @@ impl Facts {
         let (parked, gaps): (i64, i64) = (field(row, "parked")?, field(row, "gaps")?);
         let without_key: Vec<i32> = field(row, "without_key")?;
         let lag: i64 = field(row, "lag")?;
+        let findings: Option<i64> = field(row, "scan_findings")?;
+        let age: Option<f64> = field(row, "scan_age")?;
+        let scan = findings.zip(age).map(|(findings, age)| ScanProof {
+            findings: findings.unsigned_abs(),
+            age: Duration::try_from_secs_f64(age).unwrap_or_default(),
+        });
         Ok(Self {
             parked: parked.cast_unsigned(),
             gaps: gaps.cast_unsigned(),
             without_key: without_key.into_iter().map(Partition).collect(),
             // A candidate that is ahead everywhere lags by nothing.
             lag: lag.max(0).cast_unsigned(),
+            scan,
         })
     }
 }
@@ -400,6 +412,8 @@ pub(crate) async fn activate_first(
         state: locked.state,
         behind: Vec::new(),
         differences: None,
+        scan: None,
+        max_scan_age: None,
         parked: facts.parked,
         gaps: facts.gaps,
         without_key: facts.without_key,
@@ -422,7 +436,7 @@ pub(crate) async fn activate_first(
         switch: switch_of(field(&marks?, "switch")?)?,
         gates,
         switched_at: SystemTime::now(),
-        flip: std::time::Duration::ZERO,
+        flip: Duration::ZERO,
         changed: true,
     };
     let order = Order {

@@ -1,5 +1,6 @@
 //! The registry on Postgres: versions, their marks, and who serves reads.
 
+use std::time::Duration;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -26,6 +27,7 @@ use tokio_postgres::Row;
 
 use crate::barrier;
 use crate::promote;
+use crate::retire;
 use crate::session::SessionOptions;
 use crate::transaction::Sessions;
 use crate::transaction::Transaction;
@@ -371,6 +373,24 @@ impl Registry for PgRegistry {
         to: &ProjectionSpec,
     ) -> Result<Promotion, RegistryError> {
         promote::promote(&self.sessions, request, (from, to)).await
+    }
+
+    async fn retire(
+        &self,
+        version: VersionId,
+        actor: &str,
+        reason: &str,
+    ) -> Result<(), RegistryError> {
+        retire::retire(&self.sessions, version, actor, reason).await
+    }
+
+    async fn drop_retired(
+        &self,
+        version: VersionId,
+        grace: Duration,
+        actor: &str,
+    ) -> Result<(), RegistryError> {
+        retire::drop_retired(&self.sessions, version, grace, actor).await
     }
 }
 

@@ -66,6 +66,7 @@ async fn switch(store: &Postgres, from: &ProjectionSpec, to: &ProjectionSpec) {
         barrier,
         if_generation: None,
         allowed_lag: 0,
+        max_scan_age: None,
         actor: "test".to_owned(),
         dry_run: false,
     };

@@ -11,7 +11,6 @@ use std::time::Duration;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
 use refold_domain::spec::ProjectionSpec;
-use refold_domain::sums::APPLIED_SEQ;
 use refold_ports::conformance::store::fixtures::PARTITIONS;
 use refold_ports::conformance::store::fixtures::Picture;
 use refold_ports::conformance::store::fixtures::WIDE_V1;
@@ -24,7 +23,8 @@ use refold_ports::registry::RegistryError;
 use refold_ports::sink::PartitionWriter;
 use refold_ports::sink::StoreError;
 use refold_store_postgres::PgVerifier;
-use refold_store_postgres::VerifyOptions;
+use refold_store_postgres::ScanOptions;
+use refold_store_postgres::ScanReport;
 use tokio::task::JoinHandle;
 
 use support::Postgres;
@@ -99,10 +99,23 @@ struct Log {
     stop: AtomicBool,
 }
 
-fn all_columns() -> VerifyOptions {
-    let mut columns = WIDE_V2.same_columns();
-    columns.push(APPLIED_SEQ);
-    VerifyOptions::of(columns)
+/// The scan of both versions.
+async fn scan(store: &Postgres, options: &ScanOptions) -> Result<ScanReport, RegistryError> {
+    let verifier = PgVerifier::new(&store.options);
+    verifier.scan_pair(&WIDE_V1, &WIDE_V2, options, None).await
+}
+
+/// The name of a leaf of the second version.
+async fn new_leaf(store: &Postgres, partition: i32) -> String {
+    let leaf =
+        "select 'rm.v' || id || '_p' || $1::int from refold.versions where label = 'wide_v2'";
+    let row = store.client().await.query_one(leaf, &[&partition]).await;
+    row.expect("a leaf").get(0)
+}
+
+async fn run(store: &Postgres, sql: &str) {
+    let client = store.client().await;
+    client.batch_execute(sql).await.expect("a statement");
 }
 
 async fn count(store: &Postgres, sql: &str) -> i64 {
@@ -124,17 +137,96 @@ async fn both_loaded(store: &Postgres) -> Vec<(Written, Written)> {
 async fn a_quiet_pair_is_compared_without_holding_anything() {
     let store = Postgres::fresh().await;
     both_loaded(&store).await;
-    let verifier = PgVerifier::new(&store.options);
-    let report = verifier
-        .verify_pair(&WIDE_V1, &WIDE_V2, &all_columns())
-        .await;
-    let report = report.expect("a comparison");
-    assert_eq!(report.differences(), 0);
-    assert_eq!(report.rows_compared(), HISTORY * i64::from(PARTITIONS));
+    let report = scan(&store, &ScanOptions::default()).await;
+    let report = report.expect("a scan");
+    assert_eq!(report.findings(), 0, "{report:?}");
+    assert_eq!(
+        report.rows(),
+        (HISTORY * i64::from(PARTITIONS)).unsigned_abs()
+    );
     assert_eq!(report.offset_sum(), HISTORY * i64::from(PARTITIONS));
     assert!(report.partitions.iter().all(|p| p.held_ms == 0.0));
-    let recorded = "select count(*) from refold.verifications where differences = 0";
+    let recorded = "select count(*) from refold.verifications
+        where differences = 0 and finished_at is not null and rows > 0";
     assert_eq!(count(&store, recorded).await, 1);
+    let scanned = "select count(*) from refold.versions a, refold.versions b,
+        lateral refold.latest_scan(a.id, b.id) s
+        where a.label = 'wide_v2' and b.label = 'wide_v1' and s.findings = 0 and s.age_seconds >= 0";
+    assert_eq!(count(&store, scanned).await, 1);
+    run(
+        &store,
+        "update refold.versions set code_hash = 'changed' where label = 'wide_v2'",
+    )
+    .await;
+    assert_eq!(
+        count(&store, scanned).await,
+        0,
+        "a scan by other code proves nothing"
+    );
+}
+
+#[tokio::test]
+async fn a_partition_that_does_not_fit_is_read_class_by_class() {
+    let store = Postgres::fresh().await;
+    both_loaded(&store).await;
+    let leaf = new_leaf(&store, 0).await;
+    run(
+        &store,
+        &format!("update {leaf} set total = total + 1 where key = 9"),
+    )
+    .await;
+    let narrow = ScanOptions {
+        memory: 4_096,
+        workers: 1,
+        ..ScanOptions::default()
+    };
+    let report = scan(&store, &narrow).await.expect("a scan");
+    let first = &report.partitions[0];
+    assert!(first.passes > 2, "{first:?}");
+    assert_eq!(first.keys(), HISTORY.unsigned_abs());
+    assert_eq!((first.unexpected, first.untied.len()), (1, 1));
+    assert_eq!(first.rows_old, HISTORY.unsigned_abs());
+}
+
+#[tokio::test]
+async fn a_scan_that_was_stopped_goes_on_behind_what_it_finished() {
+    let store = Postgres::fresh().await;
+    both_loaded(&store).await;
+    let leaf = new_leaf(&store, PARTITIONS - 1).await;
+    run(&store, &format!("alter table {leaf} rename to away")).await;
+    let one = ScanOptions {
+        workers: 1,
+        ..ScanOptions::default()
+    };
+    scan(&store, &one).await.expect_err("a leaf is away");
+    let open = "select count(*) from refold.verifications where finished_at is null";
+    assert_eq!(count(&store, open).await, 1);
+    let name = leaf.trim_start_matches("rm.");
+    run(&store, &format!("alter table rm.away rename to {name}")).await;
+    let id = "select id::text from refold.verifications";
+    let id: String = {
+        let row = store.client().await.query_one(id, &[]).await;
+        row.expect("one scan").get(0)
+    };
+    let again = ScanOptions {
+        resume: Some(id.clone()),
+        ..one.clone()
+    };
+    let report = scan(&store, &again).await.expect("the rest");
+    assert_eq!(report.id, id);
+    assert_eq!(report.partitions.len(), PARTITIONS as usize);
+    assert_eq!(count(&store, open).await, 0);
+    let finished = scan(&store, &again).await.expect_err("it is finished");
+    assert!(finished.to_string().contains("is finished"), "{finished}");
+    let unknown = ScanOptions {
+        resume: Some("x".to_owned()),
+        ..one
+    };
+    let refused = scan(&store, &unknown).await.expect_err("no such scan");
+    assert!(
+        refused.to_string().contains("not the id of a scan"),
+        "{refused}"
+    );
 }
 
 #[tokio::test]
@@ -151,21 +243,18 @@ async fn versions_that_go_on_are_compared_at_one_offset_each() {
         followers.push(new.follow(7, &log));
         logs.push(log);
     }
-    let verifier = PgVerifier::new(&store.options);
-    let patient = VerifyOptions {
+    let patient = ScanOptions {
         // The machine may be busy with other tests.
         hold: Duration::from_secs(60),
-        ..all_columns()
+        ..ScanOptions::default()
     };
     for _ in 0..5 {
-        let report = verifier.verify_pair(&WIDE_V1, &WIDE_V2, &patient).await;
-        let report = report.expect("a comparison");
-        assert_eq!(report.differences(), 0, "{report:?}");
+        let report = scan(&store, &patient).await.expect("a scan");
+        assert_eq!(report.findings(), 0, "{report:?}");
         for partition in &report.partitions {
-            assert_eq!(partition.from_next, partition.at);
-            assert_eq!(partition.to_next, partition.at);
-            assert_eq!(partition.from_rows, HISTORY);
-            assert_eq!(partition.to_rows, HISTORY);
+            assert!(partition.at >= HISTORY);
+            assert_eq!(partition.rows_old, HISTORY.unsigned_abs());
+            assert_eq!(partition.rows_new, HISTORY.unsigned_abs());
         }
     }
     assert_eq!(count(&store, "select count(*) from refold.parks").await, 0);
@@ -186,23 +275,36 @@ async fn versions_that_go_on_are_compared_at_one_offset_each() {
 async fn a_row_that_was_changed_behind_the_projector_is_found_and_named() {
     let store = Postgres::fresh().await;
     both_loaded(&store).await;
-    let client = store.client().await;
-    let leaf = "select 'rm.v' || id || '_p1' from refold.versions where label = 'wide_v2'";
-    let leaf: String = client.query_one(leaf, &[]).await.expect("a leaf").get(0);
-    let change = format!("update {leaf} set total = total + 1 where key = 17");
-    client.batch_execute(&change).await.expect("a changed row");
-    let verifier = PgVerifier::new(&store.options);
-    let report = verifier
-        .verify_pair(&WIDE_V1, &WIDE_V2, &all_columns())
-        .await;
-    let report = report.expect("a comparison");
-    assert_eq!(report.differences(), 1);
+    let leaf = new_leaf(&store, 1).await;
+    run(
+        &store,
+        &format!("update {leaf} set total = total + 1 where key = 17"),
+    )
+    .await;
+    let report = scan(&store, &ScanOptions::default()).await.expect("a scan");
     let partition = &report.partitions[1];
-    assert_eq!((partition.only_from, partition.only_to), (1, 1));
-    assert_eq!(partition.sample, ["17"]);
-    let others = VerifyOptions::of(vec!["small", "title"]);
-    let report = verifier.verify_pair(&WIDE_V1, &WIDE_V2, &others).await;
-    assert_eq!(report.expect("a comparison").differences(), 0);
+    assert_eq!(partition.unexpected, 1);
+    assert_eq!(partition.found[0].key, "17");
+    assert!(
+        partition.found[0].detail.starts_with("total is "),
+        "{report:?}"
+    );
+    assert_eq!(partition.untied, ["wide_v2.total"]);
+    assert_eq!(report.findings(), 2);
+    run(
+        &store,
+        &format!("update {leaf} set total = total - 1 where key = 17"),
+    )
+    .await;
+    run(&store, &format!("delete from {leaf} where key = 3")).await;
+    let report = scan(&store, &ScanOptions::default()).await.expect("a scan");
+    let partition = &report.partitions[1];
+    assert_eq!((partition.unexpected, partition.only_old), (0, 1));
+    assert_eq!(partition.untied[0], "wide_v2: number of rows");
+    let latest = "select s.findings from refold.versions a, refold.versions b,
+        lateral refold.latest_scan(a.id, b.id) s where a.label = 'wide_v2' and b.label = 'wide_v1'";
+    assert_eq!(count(&store, latest).await, report.findings().cast_signed());
+    let verifier = PgVerifier::new(&store.options);
     // The sums came in with the events: they show that the disk says something else.
     let export = verifier.open_export(&WIDE_V2, Partition(1)).await;
     let report = export.expect("a snapshot").read(|_| ()).await;
@@ -218,12 +320,11 @@ async fn a_version_that_nobody_moves_is_named_and_nothing_stays_held() {
     let mut pairs = both_loaded(&store).await;
     let (old, _) = &mut pairs[0];
     old.apply(HISTORY + 5).await;
-    let options = VerifyOptions {
+    let options = ScanOptions {
         hold: Duration::from_millis(50),
-        ..all_columns()
+        ..ScanOptions::default()
     };
-    let verifier = PgVerifier::new(&store.options);
-    let refused = verifier.verify_pair(&WIDE_V1, &WIDE_V2, &options).await;
+    let refused = scan(&store, &options).await;
     let Err(RegistryError::Conflict(sentence)) = refused else {
         panic!("{refused:?}");
     };
@@ -241,13 +342,13 @@ async fn a_verifier_that_dies_frees_its_partition_when_its_lease_ends() {
     let mut pairs = both_loaded(&store).await;
     let (old, _) = &mut pairs[0];
     old.apply(HISTORY + 5).await;
-    let options = VerifyOptions {
+    let options = ScanOptions {
         hold: Duration::from_secs(1),
-        ..all_columns()
+        ..ScanOptions::default()
     };
     let verifier = PgVerifier::new(&store.options);
     let verifying = tokio::spawn(async move {
-        let run = verifier.verify_pair(&WIDE_V1, &WIDE_V2, &options);
+        let run = verifier.scan_pair(&WIDE_V1, &WIDE_V2, &options, None);
         run.await
     });
     while count(&store, "select count(*) from refold.parks").await == 0 {
@@ -299,17 +400,17 @@ async fn what_cannot_be_compared_is_refused_with_a_sentence() {
     let store = Postgres::fresh().await;
     both_loaded(&store).await;
     let verifier = PgVerifier::new(&store.options);
-    let unknown = verifier
-        .verify_pair(&WIDE_V1, &WIDE_V3, &all_columns())
-        .await;
-    let wanted =
-        RegistryError::Conflict("wide_v1 and wide_v3 do not share a column order".to_owned());
-    assert_eq!(unknown, Err(wanted));
-    writer_of(&store, &WIDE_V3, 0)
-        .await
-        .expect("a building version");
-    let columns = VerifyOptions::of(vec!["total"]);
-    let loading = verifier.verify_pair(&WIDE_V1, &WIDE_V3, &columns).await;
+    let options = ScanOptions::default();
+    let unknown = verifier.scan_pair(&WIDE_V1, &WIDE_V3, &options, None).await;
+    assert!(
+        matches!(unknown, Err(RegistryError::Conflict(_))),
+        "{unknown:?}"
+    );
+    for partition in 0..PARTITIONS {
+        let writer = writer_of(&store, &WIDE_V3, partition).await;
+        writer.expect("a building version");
+    }
+    let loading = verifier.scan_pair(&WIDE_V2, &WIDE_V3, &options, None).await;
     let Err(RegistryError::Conflict(sentence)) = loading else {
         panic!("{loading:?}");
     };

@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use refold_domain::cutover::Gate;
+use refold_domain::diff::NotComparable;
+use refold_domain::diff::comparable_columns;
 use refold_domain::fold::erase;
 use refold_domain::spec::ProjectionSpec;
 use refold_domain::sums::APPLIED_SEQ;
@@ -20,7 +22,6 @@ use refold_projection::Projection;
 use refold_system::ProjectorOptions;
 use refold_system::barrier::BarrierRef;
 use refold_system::barrier::PromotionOrder;
-use refold_system::barrier::comparable_columns;
 use refold_system::barrier::drive;
 
 use crate::world::*;
@@ -298,7 +299,7 @@ fn versions_are_compared_on_what_the_newer_one_declares_in_either_direction() {
     assert_eq!(comparable_columns(&wrong, &first), all);
     let stranger = ProjectionSpec::of::<Ledger<5, 9>>();
     let refused = comparable_columns(&first, &stranger);
-    assert!(matches!(refused, Err(RegistryError::Conflict(_))));
+    assert!(matches!(refused, Err(NotComparable::Unrelated { .. })));
 }
 
 #[tokio::test(flavor = "multi_thread")]

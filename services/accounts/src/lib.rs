@@ -7,6 +7,7 @@
 //! | [`AccountsV4`] | the right balance, and six columns that version 3 never stored |
 //! | [`AccountsV3Rebuilt`] | version 3 under a new number, to prove the machinery with |
 
+mod differences;
 pub mod event;
 #[cfg(test)]
 mod properties;

@@ -1,11 +1,12 @@
 //! Version 4: the right balance, and what version 3 never stored.
 
 use refold_projection::{
-    Change, DecodeError, Envelope, Fingerprint, Payload, Projection, Row, TextValue, Timestamp,
-    source_fingerprint,
+    Change, DecodeError, Differences, Envelope, Fingerprint, Payload, Projection, Row, TextValue,
+    Timestamp, source_fingerprint,
 };
 use refold_proto::accounts::{AccountEvent, Booking};
 
+use crate::differences;
 use crate::event::{self, Currency, Status};
 use crate::v3::AccountsV3;
 
@@ -53,6 +54,7 @@ impl Projection for AccountsV4 {
     const HANDLES: &'static [&'static str] = event::HANDLES;
     const CODE: Fingerprint = source_fingerprint!("event.rs");
     const REPLACES: Option<u32> = Some(AccountsV3::VERSION);
+    const DIFFERENCES: Option<Differences> = Some(differences::V3_TO_V4);
 
     #[inline]
     fn decode<'a>(kind: &'a str, payload: Payload<'a>) -> Result<AccountEvent<'a>, DecodeError> {

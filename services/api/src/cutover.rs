@@ -15,6 +15,8 @@ pub struct CutoverOptions {
     pub if_generation: Option<i64>,
     /// Largest distance in events that a partition of the candidate may be behind.
     pub allowed_lag: u64,
+    /// How old the last scan of both tables may be; `None` when none is asked for.
+    pub max_scan_age: Option<Duration>,
     /// How long both versions may take to reach the switch vector.
     pub barrier_deadline: Duration,
     /// Who asks, for the audit.
@@ -29,6 +31,7 @@ impl Default for CutoverOptions {
             dry_run: false,
             if_generation: None,
             allowed_lag: 100_000,
+            max_scan_age: None,
             barrier_deadline: Duration::from_secs(30),
             actor: "api".to_owned(),
         }

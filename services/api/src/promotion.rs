@@ -1,6 +1,7 @@
 //! The request and the answer of a cutover.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use poem_openapi::Object;
 use refold_ports::registry::Promotion;
@@ -20,6 +21,10 @@ pub(crate) struct CutoverBody {
     /// Judge every gate and change nothing.
     #[oai(default)]
     pub(crate) dry_run: bool,
+    /// How many seconds ago the last scan of both tables may have begun. The server may ask
+    /// for a younger one.
+    #[oai(validator(minimum(value = "0")))]
+    pub(crate) max_scan_age_seconds: Option<f64>,
 }
 
 /// What a promotion did.
@@ -68,6 +73,22 @@ pub(crate) fn if_match(header: Option<&str>) -> Result<Option<i64>, String> {
     generation.map(Some).ok_or_else(|| {
         format!("If-Match is {header:?}; it wants the ETag of GET /projections, like \"gen-11\"")
     })
+}
+
+/// The stricter of what the server and what the caller asks of the last scan's age.
+///
+/// # Errors
+/// A sentence, when the caller's is not a number of seconds.
+pub(crate) fn younger(
+    server: Option<Duration>,
+    caller: Option<f64>,
+) -> Result<Option<Duration>, String> {
+    let Some(seconds) = caller else {
+        return Ok(server);
+    };
+    let wanted = Duration::try_from_secs_f64(seconds)
+        .map_err(|_| format!("max_scan_age_seconds is {seconds}, which is no number of seconds"))?;
+    Ok(Some(server.map_or(wanted, |server| server.min(wanted))))
 }
 
 /// Promotes and says what happened.

@@ -193,6 +193,11 @@ impl Routes {
             if_generation: promotion::if_match(if_match.0.as_deref())
                 .map_err(|detail| at(Problem::unreadable(detail)))?,
             actor: actor.0.unwrap_or_else(|| self.defaults.actor.clone()),
+            max_scan_age: promotion::younger(
+                self.defaults.max_scan_age,
+                body.0.max_scan_age_seconds,
+            )
+            .map_err(|detail| at(Problem::unreadable(detail)))?,
             ..self.defaults.clone()
         };
         let answer = promotion::promote(&self.state, &body.0.version, &options).await;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use refold_ports::Registry;
+use refold_proto::WireFormat;
 use refold_source_kafka::BulkClient;
 use refold_source_kafka::ConfigError;
 use refold_source_kafka::KafkaConfig;
@@ -13,6 +14,7 @@ use refold_telemetry::ProcessLabels;
 
 use crate::cli;
 use crate::cli::Failure;
+use crate::cli::Format;
 use crate::cli::KafkaArgs;
 use crate::cli::LogArgs;
 use crate::cli::StoreArgs;
@@ -43,17 +45,31 @@ pub(crate) fn session(args: &StoreArgs) -> Result<SessionOptions, Failure> {
 /// The log of a topic. Nothing is asked of the brokers yet.
 pub(crate) fn log(args: &LogArgs, kafka: &KafkaArgs) -> Result<KafkaSource, Failure> {
     let usage = |error: ConfigError| Failure::usage(error.to_string());
+    KafkaSource::new(kafka_config(&args.brokers, kafka)?, &args.topic).map_err(usage)
+}
+
+/// How the brokers are reached.
+pub(crate) fn kafka_config(brokers: &str, kafka: &KafkaArgs) -> Result<KafkaConfig, Failure> {
+    let usage = |error: ConfigError| Failure::usage(error.to_string());
     let client = match kafka.bulk_client {
         cli::BulkClient::Raw => BulkClient::Raw,
         cli::BulkClient::Librdkafka => BulkClient::Librdkafka,
     };
-    let mut config = KafkaConfig::new(&args.brokers).with_bulk_client(client);
+    let mut config = KafkaConfig::new(brokers).with_bulk_client(client);
     for property in kafka.properties()? {
         config = config
             .with_property(property.name, property.value)
             .map_err(usage)?;
     }
-    KafkaSource::new(config, &args.topic).map_err(usage)
+    Ok(config)
+}
+
+/// A topic's wire form, as the decoders name it.
+pub(crate) const fn wire(format: Format) -> WireFormat {
+    match format {
+        Format::Proto => WireFormat::Proto,
+        Format::Json => WireFormat::Json,
+    }
 }
 
 /// Brings the control tables up to date and opens the registry.

@@ -12,6 +12,7 @@ mod load;
 mod machine;
 mod oracle;
 mod run;
+mod witness;
 
 #[doc(hidden)]
 pub use refold_domain::fold::erase as __erase;

@@ -5,6 +5,7 @@
 
 mod trial;
 
+use refold_domain::diff::RowRef;
 use refold_domain::spec::ProjectionSpec;
 use refold_projection::CellValue;
 use refold_projection::Timestamp;
@@ -12,7 +13,6 @@ use refold_projection::cell::CellReader;
 use refold_projection::cell::write_bytes;
 use refold_seed::oracle::Expected;
 use refold_seed::oracle::PartitionState;
-use refold_store_postgres::ExportedRow;
 
 pub(crate) use trial::Trial;
 
@@ -139,7 +139,7 @@ impl<'a> Comparer<'a> {
     }
 
     /// Takes one row, in any order.
-    pub(crate) fn row(&mut self, row: &ExportedRow<'_>) {
+    pub(crate) fn row(&mut self, row: &RowRef<'_>) {
         // A bigint's cell: four bytes of length, eight of value.
         let key = row.key.get(4..).and_then(|bytes| bytes.try_into().ok());
         let Some(id) = key.map(i64::from_be_bytes) else {
@@ -165,7 +165,7 @@ impl<'a> Comparer<'a> {
         self.compare(&want, row);
     }
 
-    fn compare(&mut self, want: &Expected, row: &ExportedRow<'_>) {
+    fn compare(&mut self, want: &Expected, row: &RowRef<'_>) {
         let id = want.id;
         self.cells.clear();
         self.columns.write(want, &mut self.cells);
@@ -242,8 +242,8 @@ mod tests {
     }
 
     impl Stored {
-        fn exported(&self) -> ExportedRow<'_> {
-            ExportedRow {
+        fn exported(&self) -> RowRef<'_> {
+            RowRef {
                 key: &self.key,
                 cells: &self.cells,
                 applied_seq: self.applied_seq,

@@ -17,12 +17,19 @@ mod table;
 mod table_tests;
 #[cfg(test)]
 mod tests;
+mod witness;
+#[cfg(test)]
+mod witness_tests;
 
 use std::sync::Arc;
 
 use refold_projection::Projection;
 
+pub use witness::WitnessFold;
+pub use witness::WitnessRow;
+
 use crate::batch::EventGap;
+use crate::diff::KeyShare;
 use crate::log::Chunk;
 use crate::log::RecordFingerprint;
 use crate::position::Offset;
@@ -219,6 +226,10 @@ pub trait AnyProjection: Send + Sync + std::fmt::Debug {
         sums: Sums,
         cache_bytes: usize,
     ) -> Box<dyn ApplyFold>;
+
+    /// A fold that shares nothing with the engines but the author's code, for a share of
+    /// the keys.
+    fn witness(&self, share: KeyShare) -> Box<dyn WitnessFold>;
 }
 
 /// Forgets a projection's types, so that a process can hold several.
@@ -258,5 +269,9 @@ impl<P: Projection> AnyProjection for Erased<P> {
     ) -> Box<dyn ApplyFold> {
         let projection = Arc::clone(&self.projection);
         Box::new(apply::Apply::new(projection, options, sums, cache_bytes))
+    }
+
+    fn witness(&self, share: KeyShare) -> Box<dyn WitnessFold> {
+        Box::new(witness::Witness::new(Arc::clone(&self.projection), share))
     }
 }

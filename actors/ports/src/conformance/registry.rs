@@ -3,6 +3,7 @@
 mod lifecycle;
 mod promotion;
 mod reads;
+mod retirement;
 
 use refold_domain::cutover::Gate;
 use refold_domain::spec::ProjectionSpec;
@@ -18,7 +19,13 @@ use crate::registry::RegistryError;
 
 /// All cases about the registry and reads.
 pub fn cases() -> Vec<Case> {
-    [lifecycle::cases(), promotion::cases(), reads::cases()].concat()
+    [
+        lifecycle::cases(),
+        promotion::cases(),
+        reads::cases(),
+        retirement::cases(),
+    ]
+    .concat()
 }
 
 /// A request to promote that insists on nothing.
@@ -28,6 +35,7 @@ fn request(to: VersionId, barrier: i64) -> PromoteRequest {
         barrier,
         if_generation: None,
         allowed_lag: 1_000,
+        max_scan_age: None,
         actor: "a case".to_owned(),
         dry_run: false,
     }

@@ -215,6 +215,8 @@ impl Seam {
                 true => Vec::new(),
                 false => vec![difference],
             }),
+            scan: None,
+            max_scan_age: None,
             parked: 0,
             gaps: 0,
             without_key: without_key.map(|p| Partition(p as i32)).collect(),

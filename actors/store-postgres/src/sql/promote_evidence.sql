@@ -6,4 +6,7 @@ select
         select max(live.next_offset - coalesce(new.next_offset, 0))
         from refold.offsets live
         left join refold.offsets new on new.version = $2 and new.partition = live.partition
-        where live.version = $1), 0) as lag
+        where live.version = $1), 0) as lag,
+    scan.findings as scan_findings, scan.age_seconds as scan_age
+from (select 1) one
+left join refold.latest_scan($1, $2) scan on true

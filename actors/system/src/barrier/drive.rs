@@ -9,8 +9,8 @@ use refold_domain::cutover::Evidence;
 use refold_domain::cutover::Gate;
 use refold_domain::cutover::GateReport;
 use refold_domain::cutover::judge;
+use refold_domain::diff::comparable_columns;
 use refold_domain::spec::ProjectionSpec;
-use refold_domain::sums::APPLIED_SEQ;
 use refold_domain::version::VersionId;
 use refold_domain::version::VersionState;
 use refold_ports::Registry;
@@ -31,6 +31,8 @@ pub struct PromotionOrder {
     pub if_generation: Option<i64>,
     /// Largest distance in events that any partition of the candidate may be behind.
     pub allowed_lag: u64,
+    /// How old the last scan of both tables may be; `None` when none is asked for.
+    pub max_scan_age: Option<Duration>,
     /// Who asks, for the audit.
     pub actor: String,
     /// Judge every gate, then change nothing.
@@ -48,6 +50,7 @@ impl PromotionOrder {
             label: label.into(),
             if_generation: None,
             allowed_lag: 10_000,
+            max_scan_age: None,
             actor: actor.into(),
             dry_run: false,
             deadline: Duration::from_secs(30),
@@ -101,7 +104,8 @@ pub async fn drive(
         let found = active.generation;
         return Err(RegistryError::GenerationChanged { wanted, found });
     }
-    let columns = comparable_columns(pair.from, pair.to)?;
+    let columns = comparable_columns(pair.from, pair.to)
+        .map_err(|e| RegistryError::Conflict(e.to_string()))?;
     require_ready(registry, &pair, order).await?;
     let barrier = registry
         .set_barrier(pair.from_row.id, pair.to_row.id)
@@ -202,6 +206,8 @@ fn unproven(state: VersionState, behind: Vec<Behind>, order: &PromotionOrder) ->
         lag: behind.iter().map(|b| b.events).max().unwrap_or_default(),
         behind,
         differences: None,
+        scan: None,
+        max_scan_age: order.max_scan_age,
         parked: 0,
         gaps: 0,
         without_key: Vec::new(),
@@ -252,6 +258,7 @@ async fn promote(
         barrier,
         if_generation: order.if_generation,
         allowed_lag: order.allowed_lag,
+        max_scan_age: order.max_scan_age,
         actor: order.actor.clone(),
         dry_run: order.dry_run,
     };
@@ -335,36 +342,4 @@ fn linked<'a>(
         });
     }
     Ok(spec)
-}
-
-/// The columns that two versions must agree on at every offset, in either
-/// direction: all of them when both run the same fold, else those that the
-/// newer one declares `same`. [`APPLIED_SEQ`] is among them when both see the same events.
-///
-/// # Errors
-/// [`RegistryError::Conflict`] when neither says how it compares with the other:
-/// a switch without a proof is not offered.
-pub fn comparable_columns(
-    from: &ProjectionSpec,
-    to: &ProjectionSpec,
-) -> Result<Vec<&'static str>, RegistryError> {
-    let same_fold = from.code == to.code && from.columns == to.columns;
-    let mut columns = if same_fold {
-        to.columns.iter().map(|column| column.name).collect()
-    } else if to.replaces == Some(from.number) {
-        to.same_columns()
-    } else if from.replaces == Some(to.number) {
-        from.same_columns()
-    } else {
-        return Err(RegistryError::Conflict(format!(
-            "neither {} nor {} declares that it replaces the other, \
-             so nothing says which columns must be equal",
-            from.label(),
-            to.label()
-        )));
-    };
-    if from.handles == to.handles {
-        columns.push(APPLIED_SEQ);
-    }
-    Ok(columns)
 }

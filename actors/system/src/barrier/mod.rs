@@ -14,5 +14,4 @@ mod drive;
 pub use actor::BarrierError;
 pub use actor::BarrierRef;
 pub use drive::PromotionOrder;
-pub use drive::comparable_columns;
 pub use drive::drive;

@@ -135,6 +135,7 @@ impl Promoter for AtOnce {
             barrier,
             if_generation: options.if_generation,
             allowed_lag: options.allowed_lag,
+            max_scan_age: options.max_scan_age,
             actor: options.actor.clone(),
             dry_run: options.dry_run,
         };

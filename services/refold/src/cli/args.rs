@@ -42,6 +42,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Show the versions and their partitions' marks.
     List(ListArgs),
+    /// End a version that serves no more, or give a build up: the only step that destroys.
+    Retire(RetireArgs),
     /// Read at a fixed rate and report latencies and failed reads.
     Load(LoadArgs),
     /// Measure a replay of a topic into a new version.
@@ -171,6 +173,10 @@ pub struct ApiArgs {
     /// Largest distance in events that the candidate may be behind the serving version.
     #[arg(long, default_value = "10000")]
     pub allowed_lag: Count,
+    /// How old the last scan of both tables (`verify`) may be, such as 10m. Default: no scan
+    /// is asked for, but one that found something holds a promotion back.
+    #[arg(long, value_parser = duration)]
+    pub max_scan_age: Option<Duration>,
     /// The database.
     #[command(flatten)]
     pub store: StoreArgs,
@@ -191,6 +197,10 @@ pub struct CutoverArgs {
     /// Refuse unless the registry is at this generation.
     #[arg(long)]
     pub if_generation: Option<i64>,
+    /// How old the last scan of both tables (`verify`) may be, such as 10m; the api may ask
+    /// for a younger one.
+    #[arg(long, value_parser = duration)]
+    pub max_scan_age: Option<Duration>,
     /// One JSON object on stdout.
     #[arg(long)]
     pub json: bool,
@@ -314,12 +324,43 @@ pub struct VerifyArgs {
     /// The version to verify.
     #[arg(long = "version", id = "projection_version", value_name = "VERSION")]
     pub version: String,
-    /// Another version of the same projection, or `expected` for the known final state of a seeded log.
+    /// Another version of the same projection, `log` for the log itself, folded again for a share
+    /// of the keys by another way, or `expected` for the known final state of a seeded log.
     #[arg(long)]
     pub against: String,
     /// One JSON object on stdout.
     #[arg(long)]
     pub json: bool,
+    /// Print the question as SQL that anyone can run, and ask nothing.
+    #[arg(long)]
+    pub sql: bool,
+    /// Partitions that are compared at a time.
+    #[arg(long, default_value_t = 2)]
+    pub workers: usize,
+    /// Memory for rows that wait for their partners, such as 1GiB.
+    #[arg(long, default_value = "1GiB")]
+    pub memory: Count,
+    /// Rows a second that each worker reads at most. Default: no limit.
+    #[arg(long)]
+    pub rate: Option<Count>,
+    /// For `log`: Kafka brokers, host:port, separated by commas.
+    #[arg(long, env = "REFOLD_BROKERS")]
+    pub brokers: Option<String>,
+    /// For `log`: the topic that holds the events.
+    #[arg(long, env = "REFOLD_TOPIC", default_value = "accounts-events")]
+    pub topic: String,
+    /// For `log`: wire form of the topic's events.
+    #[arg(long, env = "REFOLD_FORMAT", value_enum, default_value_t = Format::Proto)]
+    pub format: Format,
+    /// For `log`: one key in so many is folded again; 1 for all of them.
+    #[arg(long, default_value_t = 100)]
+    pub one_of: u64,
+    /// For `log`: how the brokers are reached.
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    /// The id of a scan that was stopped: it goes on behind the partitions that it finished.
+    #[arg(long, value_name = "ID")]
+    pub resume: Option<String>,
     /// The stream that the log was seeded with (for `expected`, and to know how many keys must differ).
     #[command(flatten)]
     pub stream: StreamArgs,
@@ -334,6 +375,35 @@ pub struct ListArgs {
     /// One JSON object on stdout.
     #[arg(long)]
     pub json: bool,
+    /// The database.
+    #[command(flatten)]
+    pub store: StoreArgs,
+}
+
+/// `retire`
+#[derive(Debug, Args)]
+pub struct RetireArgs {
+    /// The version to end. Not the one that serves.
+    #[arg(long = "version", id = "projection_version", value_name = "VERSION")]
+    pub version: String,
+    /// Its name once more: what is dropped comes back by a rebuild only.
+    #[arg(long, value_name = "VERSION")]
+    pub confirm: Option<String>,
+    /// How long its tables stay after it was retired. Longer than an api takes to notice.
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    pub grace: Duration,
+    /// How much longer to wait for transactions that may still read it.
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    pub patience: Duration,
+    /// Retire it and leave its tables.
+    #[arg(long)]
+    pub keep_tables: bool,
+    /// Why, for the audit.
+    #[arg(long, default_value = "retired by hand")]
+    pub reason: String,
+    /// Who asks, for the audit.
+    #[arg(long, env = "REFOLD_ACTOR", default_value = "operator")]
+    pub actor: String,
     /// The database.
     #[command(flatten)]
     pub store: StoreArgs,

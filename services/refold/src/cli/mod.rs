@@ -7,7 +7,10 @@ mod exit;
 mod experiments;
 mod kafka;
 mod normalise;
+mod proof_cost;
 mod runs;
+mod seeded_corruptions;
+mod thousand_switches;
 
 pub use args::*;
 pub use count::Count;
@@ -19,4 +22,7 @@ pub use kafka::BulkClient;
 pub use kafka::KafkaArgs;
 pub use kafka::Property;
 pub use normalise::normalise;
+pub use proof_cost::BenchProofCostArgs;
 pub use runs::*;
+pub use seeded_corruptions::BenchSeededCorruptionsArgs;
+pub use thousand_switches::BenchThousandSwitchesArgs;

@@ -6,6 +6,9 @@ use std::time::Duration;
 use clap::Args;
 use clap::Subcommand;
 
+use super::BenchProofCostArgs;
+use super::BenchSeededCorruptionsArgs;
+use super::BenchThousandSwitchesArgs;
 use super::Count;
 use super::Format;
 use super::KafkaArgs;
@@ -64,6 +67,12 @@ pub enum Bench {
     Overlap(BenchOverlapArgs),
     /// Freeze two versions at one vector and let the database compare them with EXCEPT.
     CutoverProof(BenchCutoverProofArgs),
+    /// Promote and roll back a thousand times under read load, each switch behind its own proof.
+    ThousandSwitches(BenchThousandSwitchesArgs),
+    /// Damage random rows in every way and see which layer of the proof finds it.
+    SeededCorruptions(BenchSeededCorruptionsArgs),
+    /// Measure what the proof takes while both versions go on.
+    ProofCost(BenchProofCostArgs),
     /// One measured process.
     #[command(hide = true)]
     Part(BenchPartArgs),

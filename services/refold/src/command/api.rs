@@ -55,6 +55,7 @@ pub(crate) async fn run(args: ApiArgs, projections: &Projections) -> Result<Exit
     let options = ApiOptions {
         cutover: CutoverOptions {
             allowed_lag: args.allowed_lag.0,
+            max_scan_age: args.max_scan_age,
             barrier_deadline: args.cutover_deadline,
             ..CutoverOptions::default()
         },
@@ -92,6 +93,7 @@ impl Promoter for BarrierPromoter {
         let order = PromotionOrder {
             if_generation: options.if_generation,
             allowed_lag: options.allowed_lag,
+            max_scan_age: options.max_scan_age,
             dry_run: options.dry_run,
             deadline: options.barrier_deadline,
             ..PromotionOrder::of(label, &options.actor)

@@ -74,6 +74,9 @@ async fn run_experiment(what: Bench, projections: &Projections) -> Result<ExitCo
         Bench::ScaleModel(args) => bench::scale_model::run(args, projections).await,
         Bench::Overlap(args) => bench::overlap::run(args, projections).await,
         Bench::CutoverProof(args) => demo::cutover_proof(args, projections.clone()).await,
+        Bench::ThousandSwitches(args) => demo::thousand_switches(args, projections.clone()).await,
+        Bench::SeededCorruptions(args) => demo::seeded_corruptions(args, projections.clone()).await,
+        Bench::ProofCost(args) => demo::proof_cost(args, projections.clone()).await,
         Bench::Replay(_) | Bench::Part(_) | Bench::Read(_) => {
             Err(Failure::usage("that is one measurement, not an experiment"))
         }

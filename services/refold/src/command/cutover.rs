@@ -18,7 +18,13 @@ use crate::http::Answer;
 const DEADLINE: Duration = Duration::from_secs(90);
 
 pub(crate) async fn run(args: CutoverArgs) -> Result<ExitCode, Failure> {
-    let answer = ask(&args.api, &args.version, args.dry_run, args.if_generation).await?;
+    let order = Order {
+        version: &args.version,
+        dry_run: args.dry_run,
+        if_generation: args.if_generation,
+        max_scan_age: args.max_scan_age,
+    };
+    let answer = order.ask(&args.api).await?;
     if args.json {
         println!("{}", answer.body);
     }
@@ -39,20 +45,50 @@ pub(crate) async fn run(args: CutoverArgs) -> Result<ExitCode, Failure> {
     Err(Failure::new(kind, format!("refused: {}", answer.problem())))
 }
 
-/// Asks the api to promote `version`.
-pub(crate) async fn ask(
+/// What the api is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Order<'a> {
+    /// The version to promote.
+    pub(crate) version: &'a str,
+    /// Judge every gate and change nothing.
+    pub(crate) dry_run: bool,
+    /// The generation that is insisted on.
+    pub(crate) if_generation: Option<i64>,
+    /// How old the last scan of both tables may be.
+    pub(crate) max_scan_age: Option<Duration>,
+}
+
+impl Order<'_> {
+    /// Asks the api.
+    pub(crate) async fn ask(&self, api: &str) -> Result<Answer, Failure> {
+        let headers: Vec<_> = self
+            .if_generation
+            .map(|generation| ("if-match", format!("\"gen-{generation}\"")))
+            .into_iter()
+            .collect();
+        let mut body = json!({ "version": self.version, "dry_run": self.dry_run });
+        if let Some(age) = self.max_scan_age {
+            body["max_scan_age_seconds"] = json!(age.as_secs_f64());
+        }
+        let uri = format!("{}/cutover", api.trim_end_matches('/'));
+        http::send(Method::POST, &uri, &headers, Some(body), DEADLINE).await
+    }
+}
+
+/// Asks the api to promote `version` on the ground of a scan that is young enough.
+pub(crate) async fn ask_proven(
     api: &str,
     version: &str,
     dry_run: bool,
-    if_generation: Option<i64>,
+    max_scan_age: Duration,
 ) -> Result<Answer, Failure> {
-    let headers: Vec<_> = if_generation
-        .map(|generation| ("if-match", format!("\"gen-{generation}\"")))
-        .into_iter()
-        .collect();
-    let body = json!({ "version": version, "dry_run": dry_run });
-    let uri = format!("{}/cutover", api.trim_end_matches('/'));
-    http::send(Method::POST, &uri, &headers, Some(body), DEADLINE).await
+    let order = Order {
+        version,
+        dry_run,
+        if_generation: None,
+        max_scan_age: Some(max_scan_age),
+    };
+    order.ask(api).await
 }
 
 fn tell(version: &str, dry_run: bool, body: &Value) -> String {

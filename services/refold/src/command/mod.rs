@@ -7,5 +7,6 @@ pub(crate) mod demo;
 pub(crate) mod list;
 pub(crate) mod load;
 pub(crate) mod projector;
+pub(crate) mod retire;
 pub(crate) mod seed;
 pub(crate) mod verify;

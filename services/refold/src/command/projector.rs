@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use refold_domain::decode::WireFormat;
 use refold_domain::fold::AnyProjection;
 use refold_domain::fold::FoldOptions;
 use refold_domain::observe::Board;
@@ -128,10 +127,7 @@ fn options(args: &ProjectorArgs) -> Result<ProjectorOptions, Failure> {
 /// How events of this wire form are folded.
 pub(crate) fn fold_options(format: Format) -> FoldOptions {
     FoldOptions {
-        wire: match format {
-            Format::Proto => WireFormat::Proto,
-            Format::Json => WireFormat::Json,
-        },
+        wire: connect::wire(format),
         complete_log: true,
     }
 }

@@ -10,7 +10,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
-use refold_domain::decode::WireFormat;
 use refold_seed::Cause;
 use refold_seed::Compression;
 use refold_seed::ExpectedOptions;
@@ -75,10 +74,7 @@ pub(crate) fn params(stream: &StreamArgs, format: Format) -> Result<SeedParams, 
         partitions: u32::try_from(stream.partitions)
             .map_err(|_| Failure::usage("-partitions must be above 0"))?,
         zipf: stream.zipf,
-        format: match format {
-            Format::Proto => WireFormat::Proto,
-            Format::Json => WireFormat::Json,
-        },
+        format: connect::wire(format),
     };
     params.validate()?;
     Ok(params)

@@ -3,17 +3,23 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
 
+use refold_domain::diff::KeyShare;
+use refold_domain::diff::comparable_columns;
 use refold_domain::fold::AnyProjection;
 use refold_domain::spec::ProjectionSpec;
 use refold_seed::oracle::Oracle;
-use refold_store_postgres::PairReport;
+use refold_store_postgres::FoundKey;
 use refold_store_postgres::PgVerifier;
+use refold_store_postgres::ScanOptions;
+use refold_store_postgres::ScanProgress;
+use refold_store_postgres::ScanReport;
 use refold_store_postgres::SessionOptions;
-use refold_store_postgres::VerifyOptions;
-use refold_system::barrier::comparable_columns;
 use serde_json::Value;
 use serde_json::json;
+use tokio::sync::watch;
 
 use super::seed::params;
 use crate::cli::Count;
@@ -29,19 +35,38 @@ use crate::oracle::Rules;
 use crate::oracle::Trial;
 use crate::run::Projections;
 use crate::run::find;
+use crate::witness;
+
+/// What `-against` calls the log itself.
+const LOG: &str = "log";
 
 /// What `-against` calls the known final state.
 const EXPECTED: &str = "expected";
 
 pub(crate) async fn run(args: VerifyArgs, projections: &Projections) -> Result<ExitCode, Failure> {
-    let session = connect::session(&args.store)?;
     let version = find(projections, &args.version)?;
+    if args.sql {
+        let against = find(projections, &args.against)?;
+        print!("{}", except_sql(version.spec(), against.spec())?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let session = connect::session(&args.store)?;
     refold_store_postgres::migrate(&session).await?;
-    let comparison = if args.against == EXPECTED {
+    let comparison = if args.against == LOG {
+        with_log(&session, &version, &args).await?
+    } else if args.against == EXPECTED {
         with_oracle(&session, &version, &args.stream, Format::Proto).await?
     } else {
         let against = find(projections, &args.against)?;
-        with_version(&session, &version, &against, &args.stream, Format::Proto).await?
+        let options = ScanOptions {
+            memory: usize::try_from(args.memory.0).unwrap_or(usize::MAX),
+            rate: args.rate.map(|rate| rate.0),
+            workers: args.workers,
+            resume: args.resume.clone(),
+            ..ScanOptions::default()
+        };
+        let report = told(&session, &version, &against, &options).await?;
+        judged(&report, &version, &against, &args.stream, Format::Proto).await?
     };
     if args.json {
         println!("{}", to_json(&args.version, &args.against, &comparison));
@@ -53,20 +78,117 @@ pub(crate) async fn run(args: VerifyArgs, projections: &Projections) -> Result<E
     Ok(ExitCode::from(code))
 }
 
-/// The columns in which two versions are meant to differ, in either direction.
-fn differing_columns(left: &ProjectionSpec, right: &ProjectionSpec) -> Vec<&'static str> {
-    if left.code == right.code {
-        return Vec::new();
+/// Folds a share of the keys again from the log's first event on.
+async fn with_log(
+    session: &SessionOptions,
+    version: &Arc<dyn AnyProjection>,
+    args: &VerifyArgs,
+) -> Result<Comparison, Failure> {
+    let brokers = args.brokers.as_deref();
+    let brokers = brokers.ok_or_else(|| Failure::usage("-against log needs -brokers"))?;
+    if args.one_of == 0 {
+        return Err(Failure::usage("-one-of is 0; 1 folds every key again"));
     }
-    let newer = if left.replaces == Some(right.number) {
-        left
-    } else {
-        right
+    let log = witness::Log {
+        config: connect::kafka_config(brokers, &args.kafka)?,
+        topic: args.topic.clone(),
+        form: connect::wire(args.format),
     };
-    newer.differing_columns()
+    let share = KeyShare::new(0, args.one_of);
+    let testimony = witness::testify(session, &log, &[Arc::clone(version)], share).await?;
+    let columns = version.spec().columns.iter().map(|c| c.name.to_owned());
+    let offsets = testimony.marks.iter().map(|(_, p, mark)| (*p, *mark));
+    Ok(Comparison {
+        rows: testimony.keys,
+        columns: columns.collect(),
+        differences: testimony.wrong_keys,
+        intended: 0,
+        intended_expected: 0,
+        offsets: offsets.collect(),
+        samples: testimony.wrong.iter().map(ToString::to_string).collect(),
+    })
 }
 
-/// Compares two versions on the columns that they share, positions included.
+/// The question as SQL that anyone can run, over the views that every version has. It is
+/// exact where nothing moves, and slow.
+pub(crate) fn except_sql(left: &ProjectionSpec, right: &ProjectionSpec) -> Result<String, Failure> {
+    let same = comparable_columns(left, right).map_err(|e| Failure::usage(e.to_string()))?;
+    let mut columns = vec!["aggregate_id"];
+    columns.extend(same);
+    let columns = [columns, vec!["applied_offset", "partition"]]
+        .concat()
+        .join(", ");
+    let (left, right) = (left.label(), right.label());
+    let one_way = |a: &str, b: &str| {
+        format!(
+            "select '{a}' as only_in, d.* from (\n  select {columns} from {a}\n  except\n  select {columns} from {b}) d"
+        )
+    };
+    Ok(format!(
+        "-- Both versions have to stand still at one vector: compare their marks first.\n\
+         select partition, array_agg(next_offset order by version) as marks\n\
+         from refold.offsets where version in (select id from refold.versions where label in ('{left}', '{right}'))\n\
+         group by partition having count(distinct next_offset) > 1;\n\
+         {}\nunion all\n{};\n",
+        one_way(&left, &right),
+        one_way(&right, &left)
+    ))
+}
+
+/// Scans both tables and says on stderr how far it is.
+async fn told(
+    session: &SessionOptions,
+    left: &Arc<dyn AnyProjection>,
+    right: &Arc<dyn AnyProjection>,
+    options: &ScanOptions,
+) -> Result<ScanReport, Failure> {
+    let (progress, mut seen) = watch::channel(ScanProgress::default());
+    let began = Instant::now();
+    let teller = tokio::spawn(async move {
+        let mut done = 0;
+        while seen.changed().await.is_ok() {
+            let now = seen.borrow_and_update().clone();
+            if now.done != done {
+                done = now.done;
+                eprintln!("{}", progress_line(&now, began.elapsed()));
+            }
+        }
+    });
+    let verifier = PgVerifier::new(session);
+    let report = verifier.scan_pair(left.spec(), right.spec(), options, Some(progress));
+    let report = report.await;
+    // It ends with the sender, which the scan dropped.
+    let _ended = teller.await;
+    Ok(report?)
+}
+
+fn progress_line(now: &ScanProgress, took: Duration) -> String {
+    let left = now.rows_all.saturating_sub(now.rows_read) as f64;
+    let eta = left * took.as_secs_f64() / now.rows_read.max(1) as f64;
+    format!(
+        "scan {}: {} of {} partitions, {} of {} rows, {} findings, about {eta:.0} s left",
+        now.id,
+        now.done,
+        now.partitions,
+        Count(now.rows_read),
+        Count(now.rows_all),
+        now.findings
+    )
+}
+
+/// Scans both tables once, silently.
+pub(crate) async fn scan_once(
+    session: &SessionOptions,
+    left: &Arc<dyn AnyProjection>,
+    right: &Arc<dyn AnyProjection>,
+) -> Result<ScanReport, Failure> {
+    let verifier = PgVerifier::new(session);
+    let options = ScanOptions::default();
+    let report = verifier.scan_pair(left.spec(), right.spec(), &options, None);
+    Ok(report.await?)
+}
+
+/// Compares two versions row by row, at one offset per partition.
 pub(crate) async fn with_version(
     session: &SessionOptions,
     left: &Arc<dyn AnyProjection>,
@@ -74,44 +196,59 @@ pub(crate) async fn with_version(
     stream: &StreamArgs,
     format: Format,
 ) -> Result<Comparison, Failure> {
-    let (left, right) = (left.spec(), right.spec());
-    let equal = comparable_columns(left, right)?;
-    let differing = differing_columns(left, right);
-    let verifier = PgVerifier::new(session);
-    let report = verifier
-        .verify_pair(left, right, &VerifyOptions::of(equal))
-        .await?;
-    let (mut intended, mut intended_expected) = (0, 0);
-    if !differing.is_empty() {
-        // At vectors of its own: the tail moves on between the two comparisons.
-        let options = VerifyOptions::of(differing);
-        let meant = verifier.verify_pair(left, right, &options).await?;
-        intended = meant.differences().unsigned_abs();
-        let known = Rules::of(left).is_some() && Rules::of(right).is_some();
-        intended_expected = match known {
-            // Only a seeded log has an oracle; any other is reported, not judged.
-            true => differing_keys(stream, format, &offsets(&meant)).await?,
-            false => intended,
-        };
-    }
-    let samples = report.partitions.iter().flat_map(|p| {
-        let sample = |text: &String| format!("p{}: {text}", p.partition);
-        p.sample.iter().map(sample)
-    });
+    let report = scan_once(session, left, right).await?;
+    judged(&report, left, right, stream, format).await
+}
+
+/// What a scan says, beside what the oracle expects of a seeded log.
+async fn judged(
+    report: &ScanReport,
+    left: &Arc<dyn AnyProjection>,
+    right: &Arc<dyn AnyProjection>,
+    stream: &StreamArgs,
+    format: Format,
+) -> Result<Comparison, Failure> {
+    let offsets: BTreeMap<i32, i64> = report
+        .partitions
+        .iter()
+        .map(|p| (p.partition, p.at))
+        .collect();
+    let known = Rules::of(left.spec()).is_some() && Rules::of(right.spec()).is_some();
+    let intended = report.expected();
+    let intended_expected = match known && !report.differing.is_empty() {
+        true => differing_keys(stream, format, &offsets).await?,
+        // Only a seeded log has an oracle; any other is reported, not judged.
+        false => intended,
+    };
     Ok(Comparison {
-        rows: report.rows_compared().unsigned_abs(),
-        columns: report.columns.clone(),
-        differences: report.differences().unsigned_abs(),
+        rows: report.rows(),
+        columns: report.same.clone(),
+        differences: report.findings(),
         intended,
         intended_expected,
-        offsets: offsets(&report),
-        samples: samples.take(10).collect(),
+        offsets,
+        samples: samples(report).take(10).collect(),
     })
 }
 
-fn offsets(report: &PairReport) -> BTreeMap<i32, i64> {
-    let partitions = report.partitions.iter();
-    partitions.map(|p| (p.partition, p.at)).collect()
+/// What speaks against the new version, a sentence each.
+pub(crate) fn samples(report: &ScanReport) -> impl Iterator<Item = String> {
+    report.partitions.iter().flat_map(|p| {
+        let untied = p.untied.iter().map(|column| {
+            format!(
+                "p{}: the rows do not add up to the sums of {column}",
+                p.partition
+            )
+        });
+        let wrong = p.found.iter().filter(|found| found.kind != "expected");
+        let keys = wrong.map(|found| {
+            let FoundKey {
+                kind, key, detail, ..
+            } = found;
+            format!("p{} key {key} {kind}: {detail}", p.partition)
+        });
+        untied.chain(keys).collect::<Vec<_>>()
+    })
 }
 
 async fn differing_keys(

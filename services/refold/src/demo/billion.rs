@@ -269,7 +269,7 @@ async fn switch(
     // compared with the known final state afterwards, when no reader waits for the disk.
     scene.step("promote accounts_v4 under read load");
     scene.mark(Span::Cutover);
-    let cutover = scene.cutover(NEW).await?;
+    let cutover = scene.cutover(NEW, None).await?;
     scene.mark(Span::After);
     scene.note(&format!(
         "generation {}, flip {:.1} ms",

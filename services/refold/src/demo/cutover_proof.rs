@@ -8,16 +8,17 @@ use std::process::ExitCode;
 use std::time::Duration;
 use std::time::Instant;
 
+use refold_domain::diff::comparable_columns;
 use refold_domain::spec::ProjectionSpec;
 use refold_domain::version::VersionState;
 use refold_local::testing;
-use refold_system::barrier::comparable_columns;
 use serde_json::Value;
 use serde_json::json;
 
 use super::LIVE;
 use super::NEW;
 use super::figures::Rebuild;
+use super::scene::SCAN_AGE;
 use super::scene::Scene;
 use super::scene::Staging;
 use crate::cli::BenchCutoverProofArgs;
@@ -100,7 +101,8 @@ struct Statements {
 
 impl Statements {
     fn of(live: &ProjectionSpec, new: &ProjectionSpec) -> Result<Self, Failure> {
-        let same = comparable_columns(live, new)?;
+        let same =
+            comparable_columns(live, new).map_err(|error| Failure::usage(error.to_string()))?;
         let mut equal = vec!["aggregate_id"];
         equal.extend(same);
         equal.extend(["applied_offset", "partition"]);
@@ -169,7 +171,7 @@ async fn play(
 
     scene.step("promote accounts_v4 under read load");
     scene.mark(Span::Cutover);
-    let cutover = scene.cutover(NEW).await?;
+    let cutover = scene.cutover(NEW, Some(SCAN_AGE)).await?;
     scene.mark(Span::After);
     let wanted = scene.reads() + args.read_rate.0 * 5;
     scene.wait_reads(wanted).await?;

@@ -6,7 +6,10 @@ mod cutover_proof;
 mod figures;
 mod fit;
 mod processes;
+mod proof_cost;
 mod scene;
+mod seeded_corruptions;
+mod thousand_switches;
 
 use std::time::Duration;
 use std::time::Instant;
@@ -25,10 +28,13 @@ pub(crate) use figures::Comparison;
 pub(crate) use figures::Figures;
 pub(crate) use fit::log_bytes;
 pub(crate) use processes::Role;
+pub(crate) use proof_cost::run as proof_cost;
 use scene::Scene;
 use scene::Staging;
 pub(crate) use scene::served;
 pub(crate) use scene::start_stack;
+pub(crate) use seeded_corruptions::run as seeded_corruptions;
+pub(crate) use thousand_switches::run as thousand_switches;
 
 const LIVE: &str = "accounts_v3";
 const NEW: &str = "accounts_v4";
@@ -100,7 +106,7 @@ async fn play(scene: &mut Scene) -> Result<Figures, Failure> {
 
     scene.step("promote accounts_v4 under read load");
     scene.mark(Span::Cutover);
-    let cutover = scene.cutover(NEW).await?;
+    let cutover = scene.cutover(NEW, Some(scene::SCAN_AGE)).await?;
     scene.mark(Span::After);
     scene.note(&format!(
         "generation {}, flip {:.1} ms",

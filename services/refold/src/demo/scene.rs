@@ -19,6 +19,7 @@ use refold_local::StackOptions;
 use refold_local::settings::WalLevel;
 use refold_ports::Registry;
 use refold_ports::registry::RegistryError;
+use refold_source_kafka::KafkaConfig;
 use refold_store_postgres::PgRegistry;
 use refold_store_postgres::SessionOptions;
 use tokio::sync::watch;
@@ -38,6 +39,10 @@ use crate::load::LoadReport;
 use crate::load::SpanMark;
 use crate::machine;
 use crate::run::Projections;
+use crate::witness;
+
+/// How old the scan of both tables may be on which a switch is based.
+pub(super) const SCAN_AGE: Duration = Duration::from_secs(600);
 
 /// Between two looks at something that another process does.
 const LOOK: Duration = Duration::from_millis(20);
@@ -262,6 +267,15 @@ impl Scene {
         ])
     }
 
+    /// The log, for whoever folds it again.
+    pub(super) fn log(&self) -> witness::Log {
+        witness::Log {
+            config: KafkaConfig::new(&self.brokers),
+            topic: self.topic.clone(),
+            form: connect::wire(self.args.format),
+        }
+    }
+
     fn stream_flags(&self) -> Vec<String> {
         let stream = &self.args.stream;
         flags(&[
@@ -273,7 +287,8 @@ impl Scene {
         ])
     }
 
-    async fn registry(&mut self) -> Result<Arc<PgRegistry>, Failure> {
+    /// The registry.
+    pub(super) async fn registry(&mut self) -> Result<Arc<PgRegistry>, Failure> {
         if let Some(registry) = &self.registry {
             return Ok(registry.clone());
         }
@@ -282,7 +297,8 @@ impl Scene {
         Ok(registry)
     }
 
-    fn session(&self) -> Result<SessionOptions, Failure> {
+    /// How sessions with the database are opened.
+    pub(super) fn session(&self) -> Result<SessionOptions, Failure> {
         let parsed = SessionOptions::parse(&self.postgres);
         parsed.map_err(|error| Failure::usage(format!("-postgres: {error}")))
     }
@@ -319,7 +335,8 @@ impl Scene {
         }
     }
 
-    fn check_roles(&mut self) -> Result<(), Failure> {
+    /// Fails when a process has ended by itself, or the disk has too little room.
+    pub(super) fn check_roles(&mut self) -> Result<(), Failure> {
         self.check_disk()?;
         self.roles.iter_mut().try_for_each(Role::check)
     }
@@ -332,6 +349,11 @@ impl Scene {
     /// The topic.
     pub(super) fn topic(&self) -> &str {
         &self.topic
+    }
+
+    /// Where the api answers; empty before it was started.
+    pub(super) fn api(&self) -> &str {
+        &self.api
     }
 
     /// Where the database answers.

@@ -2,8 +2,12 @@
 //! whatever the answers do, and its latency counts from the moment it was
 //! due, so that a stall is not hidden by the reads it kept from starting
 //! (coordinated omission).
+//!
+//! [`Readers`] read in closed loops instead, and hold the answers against the registry's history.
 
 mod check;
+mod history;
+mod overlap;
 mod report;
 
 use std::sync::Arc;
@@ -23,6 +27,12 @@ use hyper_util::rt::TokioExecutor;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+pub(crate) use history::Readers;
+pub(crate) use history::SessionsPlan;
+pub(crate) use history::SessionsReport;
+pub(crate) use overlap::Interval;
+pub(crate) use overlap::Overlap;
+pub(crate) use overlap::nearest_rank;
 pub(crate) use report::LoadReport;
 pub(crate) use report::Span;
 

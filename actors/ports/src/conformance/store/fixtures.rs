@@ -84,6 +84,7 @@ const fn wide(number: u32, key_type: KeyType, columns: &'static [Column]) -> Pro
         key_type,
         columns,
         handles: &["Changed"],
+        differences: None,
         merge: Merge::Ordered,
         code: Fingerprint(number as u128),
     }

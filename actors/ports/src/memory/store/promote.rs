@@ -169,6 +169,9 @@ impl State {
             state: state.unwrap_or(VersionState::Dropped),
             behind: behind.collect(),
             differences,
+            // Rows in memory are what they are: nobody changes them behind the writer.
+            scan: None,
+            max_scan_age: request.max_scan_age,
             parked: 0,
             gaps: marks().map(|(_, mark)| mark.gaps.len() as u64).sum(),
             without_key: without_key.collect(),

@@ -1,6 +1,8 @@
 //! The registry: versions and their states. Barriers and promotions are in
 //! their own files, as functions on the state.
 
+use std::time::Duration;
+use std::time::Instant;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -126,6 +128,24 @@ impl Registry for MemoryStore {
     ) -> Result<Promotion, RegistryError> {
         self.reached()?.promote(request, from, to)
     }
+
+    async fn retire(
+        &self,
+        version: VersionId,
+        actor: &str,
+        reason: &str,
+    ) -> Result<(), RegistryError> {
+        self.reached()?.retire(version, actor, reason)
+    }
+
+    async fn drop_retired(
+        &self,
+        version: VersionId,
+        grace: Duration,
+        actor: &str,
+    ) -> Result<(), RegistryError> {
+        self.reached()?.drop_retired(version, grace, actor)
+    }
 }
 
 impl MemoryStore {
@@ -162,6 +182,7 @@ impl State {
             let version = Version {
                 row: row.clone(),
                 spec,
+                retired_at: None,
             };
             self.versions.insert(id, version);
             self.audit.push(format!("version {label} registered"));
@@ -233,6 +254,60 @@ impl State {
             format!("{actor} activated version {version} as the first, compared with nothing");
         self.audit.push(sentence);
         Ok(active)
+    }
+
+    fn retire(
+        &mut self,
+        version: VersionId,
+        actor: &str,
+        reason: &str,
+    ) -> Result<(), RegistryError> {
+        if self.row(version)?.state == VersionState::Retired {
+            return Ok(());
+        }
+        self.step(version, VersionState::Retired)?;
+        self.row(version)?.note = Some(reason.to_owned());
+        if let Some(retired) = self.versions.get_mut(&version) {
+            retired.retired_at = Some(Instant::now());
+        }
+        // No batch is cut at a switch that cannot come.
+        let barriers = self.barriers.values_mut();
+        for barrier in barriers.filter(|barrier| barrier.concerns(version)) {
+            barrier.waiting = false;
+        }
+        self.audit
+            .push(format!("{actor} retired version {version}: {reason}"));
+        Ok(())
+    }
+
+    fn drop_retired(
+        &mut self,
+        version: VersionId,
+        grace: Duration,
+        actor: &str,
+    ) -> Result<(), RegistryError> {
+        let row = self.row(version)?.clone();
+        if row.state == VersionState::Dropped {
+            return Ok(());
+        }
+        if row.state != VersionState::Retired {
+            let (label, state) = (&row.label, row.state);
+            let sentence = format!("{label} is {state}; retire it first");
+            return Err(RegistryError::Conflict(sentence));
+        }
+        let retired_at = self.versions.get(&version).and_then(|v| v.retired_at);
+        let age = retired_at.map(|at| at.elapsed()).unwrap_or_default();
+        if age < grace {
+            let label = &row.label;
+            return Err(RegistryError::Conflict(format!(
+                "{label} was retired {age:.1?} ago; its tables stay for {grace:.1?}"
+            )));
+        }
+        self.step(version, VersionState::Dropped)?;
+        self.marks.retain(|(of, _), _| *of != version);
+        self.audit
+            .push(format!("{actor} dropped version {version}"));
+        Ok(())
     }
 
     /// Moves a version to another state if the state machine has that step.

@@ -1,6 +1,7 @@
 //! What the store holds, and the fence.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 use std::time::SystemTime;
 
 use refold_domain::barrier::OffsetVector;
@@ -51,6 +52,8 @@ pub(super) struct State {
 pub(super) struct Version {
     pub(super) row: VersionRow,
     pub(super) spec: ProjectionSpec,
+    /// When it was retired.
+    pub(super) retired_at: Option<Instant>,
 }
 
 /// One row of the offsets table, and its leaf.
@@ -91,7 +94,7 @@ pub(super) struct Barrier {
 }
 
 impl Barrier {
-    fn concerns(&self, version: VersionId) -> bool {
+    pub(super) fn concerns(&self, version: VersionId) -> bool {
         self.waiting && (self.row.from == version || self.row.to == version)
     }
 }

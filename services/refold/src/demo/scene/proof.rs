@@ -1,6 +1,7 @@
 //! The comparisons and the switch.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use refold_domain::fold::AnyProjection;
 
@@ -8,7 +9,7 @@ use super::Scene;
 use crate::cli::Count;
 use crate::cli::Failure;
 use crate::cli::Kind;
-use crate::command::cutover;
+use crate::command::cutover::Order;
 use crate::command::verify;
 use crate::demo::figures::Comparison;
 use crate::demo::figures::Cutover;
@@ -57,9 +58,20 @@ impl Scene {
         ));
     }
 
-    /// Promotes a version through the api.
-    pub(in crate::demo) async fn cutover(&mut self, version: &str) -> Result<Cutover, Failure> {
-        let answer = cutover::ask(&self.api, version, false, None).await?;
+    /// Promotes a version through the api, on the ground of a scan that is young enough
+    /// where one is asked for.
+    pub(in crate::demo) async fn cutover(
+        &mut self,
+        version: &str,
+        max_scan_age: Option<Duration>,
+    ) -> Result<Cutover, Failure> {
+        let order = Order {
+            version,
+            dry_run: false,
+            if_generation: None,
+            max_scan_age,
+        };
+        let answer = order.ask(&self.api).await?;
         if answer.status != 200 {
             return Err(Failure::new(
                 Kind::Refused,

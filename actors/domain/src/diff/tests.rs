@@ -1,0 +1,198 @@
+//! Pairs of rows, right and wrong ones.
+
+use refold_projection::Column;
+use refold_projection::ColumnType;
+use refold_projection::Compare;
+use refold_projection::Fingerprint;
+use refold_projection::KeyType;
+use refold_projection::Merge;
+
+use super::*;
+use crate::spec::ProjectionSpec;
+
+const fn column(name: &'static str, compare: Compare) -> Column {
+    Column {
+        name,
+        ty: ColumnType::Int8,
+        nullable: false,
+        compare,
+    }
+}
+
+const OLD_COLUMNS: &[Column] = &[
+    column("gone", Compare::New),
+    column("kept", Compare::New),
+    column("fixed", Compare::New),
+];
+const NEW_COLUMNS: &[Column] = &[
+    column("fixed", Compare::Differs),
+    column("added", Compare::New),
+    column("kept", Compare::Same),
+];
+
+fn spec(number: u32, columns: &'static [Column], replaces: Option<u32>) -> ProjectionSpec {
+    ProjectionSpec {
+        name: "pair",
+        number,
+        replaces,
+        key_type: KeyType::Int8,
+        columns,
+        handles: &["Happened"],
+        differences: None,
+        merge: Merge::Ordered,
+        code: Fingerprint(number.into()),
+    }
+}
+
+fn cells(values: &[i64]) -> Vec<u8> {
+    let cell = |v: &i64| [&8i32.to_be_bytes()[..], &v.to_be_bytes()].concat();
+    values.iter().flat_map(cell).collect()
+}
+
+/// A row: key, cells, position in the aggregate and in the log.
+type Row = (i64, Vec<u8>, u64, i64);
+
+fn old_row(key: i64, kept: i64, fixed: i64) -> Row {
+    (key, cells(&[-1, kept, fixed]), 3, 1_000 + key)
+}
+
+fn new_row(key: i64, kept: i64, fixed: i64) -> Row {
+    (key, cells(&[fixed, -2, kept]), 3, 1_000 + key)
+}
+
+fn diff(plan: &PairPlan, old: &[Row], new: &[Row]) -> (DiffCounts, Vec<Sample>) {
+    let mut join = PairJoin::new(plan, 10);
+    for (side, rows) in [(true, old), (false, new)] {
+        for (key, cells_of, applied_seq, off) in rows {
+            let key = cells(&[*key]);
+            let row = RowRef {
+                key: &key,
+                cells: cells_of,
+                applied_seq: *applied_seq,
+                off: Offset(*off),
+            };
+            match side {
+                true => join.keep_old(&row),
+                false => join.meet_new(&row),
+            }
+        }
+    }
+    join.finish()
+}
+
+fn plan() -> PairPlan {
+    let (old, new) = (spec(1, OLD_COLUMNS, None), spec(2, NEW_COLUMNS, Some(1)));
+    PairPlan::of(&old, &new).expect("the second replaces the first")
+}
+
+#[test]
+fn equal_rows_are_equal_in_any_order_and_dropped_and_added_columns_do_not_count() {
+    let plan = plan();
+    assert_eq!(plan.same_columns(), ["kept", "applied_seq"]);
+    assert_eq!(plan.differing_columns(), ["fixed"]);
+    let old: Vec<_> = (0..100).map(|k| old_row(k, 2 * k, 5)).collect();
+    let new: Vec<_> = (0..100).rev().map(|k| new_row(k, 2 * k, 5)).collect();
+    let (counts, samples) = diff(&plan, &old, &new);
+    assert_eq!(
+        (counts.equal, counts.keys(), counts.findings()),
+        (100, 100, 0)
+    );
+    assert_eq!((counts.rows_old, counts.rows_new), (100, 100));
+    assert!(samples.is_empty());
+}
+
+#[test]
+fn each_kind_of_difference_is_counted_and_named_with_its_key() {
+    let old = vec![
+        old_row(1, 10, 1),
+        old_row(2, 10, 1),
+        old_row(3, 10, 1),
+        old_row(4, 10, 1),
+        old_row(5, 10, 1),
+    ];
+    let mut late = new_row(4, 10, 1);
+    late.3 += 1;
+    let new = vec![
+        new_row(1, 10, 1),
+        new_row(2, 11, 1),
+        new_row(3, 10, 2),
+        late,
+        new_row(6, 10, 1),
+    ];
+    let (counts, mut samples) = diff(&plan(), &old, &new);
+    assert_eq!(
+        (counts.equal, counts.expected, counts.unexpected),
+        (1, 1, 2)
+    );
+    assert_eq!((counts.only_old, counts.only_new), (1, 1));
+    assert_eq!(counts.findings(), 4);
+    samples.sort_by_key(|s| s.key.clone());
+    let told: Vec<_> = samples
+        .iter()
+        .map(|s| (s.key.as_str(), s.kind, s.detail.as_str()))
+        .collect();
+    let late = "the last event is number 3 at offset 1004 and number 3 at offset 1005";
+    assert_eq!(
+        told,
+        [
+            ("2", Kind::Unexpected, "kept is 10 and 11"),
+            ("3", Kind::Expected, "fixed is 1 and 2"),
+            ("4", Kind::Unexpected, late),
+            ("5", Kind::OnlyOld, ""),
+            ("6", Kind::OnlyNew, ""),
+        ]
+    );
+    assert_eq!(samples[0].off_old, Some(Offset(1_002)));
+}
+
+#[test]
+fn the_direction_of_a_comparison_does_not_change_what_is_old() {
+    let (old, new) = (spec(1, OLD_COLUMNS, None), spec(2, NEW_COLUMNS, Some(1)));
+    let back = PairPlan::of(&new, &old).expect("the first replaces the second");
+    assert!(back.is_swapped() && !plan().is_swapped());
+    assert_eq!(back.same_columns(), plan().same_columns());
+}
+
+#[test]
+fn the_same_fold_must_agree_in_every_column() {
+    let again = ProjectionSpec {
+        number: 9,
+        ..spec(2, NEW_COLUMNS, Some(1))
+    };
+    let plan = PairPlan::of(&spec(2, NEW_COLUMNS, Some(1)), &again).expect("one fold");
+    assert_eq!(
+        plan.same_columns(),
+        ["fixed", "added", "kept", "applied_seq"]
+    );
+    let (counts, _) = diff(&plan, &[new_row(1, 1, 1)], &[new_row(1, 1, 2)]);
+    assert_eq!(counts.unexpected, 1);
+}
+
+#[test]
+fn what_cannot_be_compared_is_refused() {
+    let old = spec(1, OLD_COLUMNS, None);
+    let unrelated = PairPlan::of(&old, &spec(7, NEW_COLUMNS, None));
+    assert!(matches!(unrelated, Err(NotComparable::Unrelated { .. })));
+    const MORE: &[Column] = &[column("never", Compare::Same)];
+    let refused = PairPlan::of(&old, &spec(2, MORE, Some(1)));
+    let sentence = refused.expect_err("no such column").to_string();
+    assert!(sentence.contains("column never with pair_v1"), "{sentence}");
+}
+
+#[test]
+fn a_row_that_is_cut_short_or_too_long_is_a_finding() {
+    let mut short = new_row(1, 10, 1);
+    short.1.pop();
+    let mut long = new_row(2, 10, 1);
+    long.1.extend_from_slice(&[0, 0, 0, 0]);
+    let old = [old_row(1, 10, 1), old_row(2, 10, 1)];
+    let (counts, _) = diff(&plan(), &old, &[short, long]);
+    assert_eq!(counts.unexpected, 2);
+}
+
+#[test]
+fn a_second_row_of_a_key_stays_without_a_partner() {
+    let old = [old_row(1, 10, 1), old_row(1, 10, 1)];
+    let (counts, _) = diff(&plan(), &old, &[new_row(1, 10, 1)]);
+    assert_eq!((counts.equal, counts.only_old), (1, 1));
+}

@@ -1,0 +1,153 @@
+//! The witness: an event at a time, a plain map, and the author's code.
+//!
+//! It exists to be obviously right. It shares no table, no cache, no batch and no decoder
+//! with the engines, so that what it says of a row is said independently of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use refold_projection::Change;
+use refold_projection::Envelope;
+use refold_projection::Key;
+use refold_projection::KeyRef;
+use refold_projection::Payload;
+use refold_projection::Projection;
+use refold_projection::Row;
+use refold_projection::Uuid;
+use refold_proto::PlainEnvelope;
+use refold_proto::PlainId;
+use refold_proto::PlainPayload;
+
+use crate::diff::KeyShare;
+use crate::position::Offset;
+
+/// What the log says of one aggregate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WitnessRow {
+    /// The key's cell.
+    pub key: Vec<u8>,
+    /// The columns' cells; `None` when the aggregate has no row.
+    pub cells: Option<Vec<u8>>,
+    /// Version of its last event.
+    pub applied_seq: u64,
+    /// Offset of that event.
+    pub off: Offset,
+}
+
+/// Folds a partition's events one after another, from the first on.
+pub trait WitnessFold: Send {
+    /// Takes the next event of the log. Events of keys that are not in the share are passed over.
+    ///
+    /// # Errors
+    /// One sentence when the author's code cannot read it.
+    fn event(&mut self, event: &PlainEnvelope, offset: Offset) -> Result<(), String>;
+
+    /// Every aggregate that an event was seen of, by key.
+    fn rows(&self) -> Vec<WitnessRow>;
+}
+
+/// An aggregate so far.
+struct Aggregate<R> {
+    row: Option<R>,
+    version: u64,
+    offset: i64,
+}
+
+pub(super) struct Witness<P: Projection> {
+    projection: Arc<P>,
+    share: KeyShare,
+    aggregates: BTreeMap<P::Key, Aggregate<P::Row>>,
+}
+
+impl<P: Projection> Witness<P> {
+    pub(super) fn new(projection: Arc<P>, share: KeyShare) -> Self {
+        Self {
+            projection,
+            share,
+            aggregates: BTreeMap::new(),
+        }
+    }
+
+    fn change(
+        &self,
+        key: &P::Key,
+        row: Option<P::Row>,
+        event: &PlainEnvelope,
+    ) -> Result<Option<P::Row>, String> {
+        if !P::HANDLES.contains(&event.kind.as_str()) {
+            return Ok(row);
+        }
+        let payload = match &event.payload {
+            PlainPayload::Proto(bytes) => Payload::Proto(bytes),
+            PlainPayload::Json(text) => Payload::Json(text),
+        };
+        let body = P::decode(&event.kind, payload).map_err(|error| error.to_string())?;
+        let envelope = Envelope {
+            key: key.borrow(),
+            version: event.version,
+            kind: &event.kind,
+            ts_micros: event.ts_micros,
+            event: body,
+        };
+        Ok(match self.projection.fold(row.clone(), &envelope) {
+            Change::Put(row) => Some(row),
+            Change::Delete => None,
+            Change::Skip => row,
+        })
+    }
+}
+
+impl<P: Projection> WitnessFold for Witness<P> {
+    fn event(&mut self, event: &PlainEnvelope, offset: Offset) -> Result<(), String> {
+        let key = match &event.id {
+            PlainId::Int(id) => P::Key::from_key(KeyRef::Int(*id)),
+            PlainId::Uuid(bytes) => P::Key::from_key(KeyRef::Uuid(Uuid(*bytes))),
+            PlainId::Text(text) => P::Key::from_key(KeyRef::Text(text)),
+        };
+        let key = key.map_err(|error| error.to_string())?;
+        if !self.share.has(&cell_of(&key)) {
+            return Ok(());
+        }
+        let before = self.aggregates.remove(&key);
+        let (row, version) = match before {
+            // Written to the log again.
+            Some(seen) if event.version <= seen.version => {
+                self.aggregates.insert(key, seen);
+                return Ok(());
+            }
+            Some(seen) => (seen.row, event.version),
+            None => (None, event.version),
+        };
+        let row = self.change(&key, row, event)?;
+        let offset = offset.0;
+        self.aggregates.insert(
+            key,
+            Aggregate {
+                row,
+                version,
+                offset,
+            },
+        );
+        Ok(())
+    }
+
+    fn rows(&self) -> Vec<WitnessRow> {
+        let rows = self.aggregates.iter().map(|(key, aggregate)| WitnessRow {
+            key: cell_of(key),
+            cells: aggregate.row.as_ref().map(|row| {
+                let mut cells = Vec::new();
+                row.encode(&mut cells);
+                cells
+            }),
+            applied_seq: aggregate.version,
+            off: Offset(aggregate.offset),
+        });
+        rows.collect()
+    }
+}
+
+fn cell_of(key: &impl Key) -> Vec<u8> {
+    let mut cell = Vec::with_capacity(20);
+    key.borrow().write_cell(&mut cell);
+    cell
+}

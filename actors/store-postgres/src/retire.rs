@@ -1,0 +1,108 @@
+//! The end of a version: retired, and dropped when nobody can read it any more.
+
+use std::time::Duration;
+
+use refold_domain::version::VersionId;
+use refold_domain::version::VersionState;
+use refold_ports::registry::RegistryError;
+
+use crate::registry::SETTINGS;
+use crate::registry::lock_version;
+use crate::registry::refuse;
+use crate::transaction::Sessions;
+use crate::transaction::Transaction;
+use crate::transaction::field;
+
+const RETIRE: &str = "select refold.retire_version($1, $2, $3)";
+const RETIRED: &str = "select extract(epoch from clock_timestamp() - v.retired_at)::float8 as age,
+    array(select refold.readers_before(v.retired_at)) as readers
+    from refold.versions v where v.id = $1";
+const DROP: &str = "select refold.drop_version($1, $2) as tables";
+
+/// Dropping many tables takes longer than changing a row.
+const DROP_SETTINGS: &str = "set local lock_timeout = '1s'; set local statement_timeout = '60s'";
+
+/// Retires a version whose state allows it.
+pub(crate) async fn retire(
+    sessions: &Sessions,
+    version: VersionId,
+    actor: &str,
+    reason: &str,
+) -> Result<(), RegistryError> {
+    let transaction = sessions.begin(SETTINGS).await?;
+    let locked = lock_version(&transaction, version).await?;
+    match locked.state {
+        VersionState::Retired => return transaction.rollback().await,
+        state if state.may_become(VersionState::Retired) => {}
+        VersionState::Active => {
+            let sentence = format!(
+                "{} serves reads; promote another version first",
+                locked.label
+            );
+            return Err(refuse(transaction, sentence).await);
+        }
+        state => {
+            let sentence = format!("{} is {state} and cannot be retired", locked.label);
+            return Err(refuse(transaction, sentence).await);
+        }
+    }
+    transaction
+        .query("retire the version", RETIRE, &[&version.0, &actor, &reason])
+        .await?;
+    transaction.commit().await
+}
+
+/// Drops what a version left that was retired at least `grace` ago.
+pub(crate) async fn drop_retired(
+    sessions: &Sessions,
+    version: VersionId,
+    grace: Duration,
+    actor: &str,
+) -> Result<(), RegistryError> {
+    let transaction = sessions.begin(DROP_SETTINGS).await?;
+    let locked = lock_version(&transaction, version).await?;
+    let label = &locked.label;
+    match locked.state {
+        VersionState::Dropped => return transaction.rollback().await,
+        VersionState::Retired => {}
+        state => {
+            let sentence = format!("{label} is {state}; retire it first");
+            return Err(refuse(transaction, sentence).await);
+        }
+    }
+    if let Some(sentence) = still_read(&transaction, version, label, grace).await? {
+        return Err(refuse(transaction, sentence).await);
+    }
+    transaction
+        .query("drop the version's tables", DROP, &[&version.0, &actor])
+        .await?;
+    transaction.commit().await
+}
+
+/// Why a retired version may still be read.
+async fn still_read(
+    transaction: &Transaction<'_>,
+    version: VersionId,
+    label: &str,
+    grace: Duration,
+) -> Result<Option<String>, RegistryError> {
+    let row = transaction
+        .one("see who reads it", RETIRED, &[&version.0])
+        .await?;
+    let age: Option<f64> = field(&row, "age")?;
+    let age = Duration::try_from_secs_f64(age.unwrap_or_default()).unwrap_or_default();
+    if age < grace {
+        return Ok(Some(format!(
+            "{label} was retired {:.1} s ago; its tables stay for {:.1} s",
+            age.as_secs_f64(),
+            grace.as_secs_f64()
+        )));
+    }
+    let readers: Vec<String> = field(&row, "readers")?;
+    Ok(readers.first().map(|first| {
+        format!(
+            "{} transactions are older than the retirement of {label}; first: {first}",
+            readers.len()
+        )
+    }))
+}

@@ -1,0 +1,116 @@
+//! The record of a scan in the database.
+
+use refold_ports::registry::RegistryError;
+use refold_ports::registry::VersionRow;
+use serde_json::Value;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::PartitionScan;
+use crate::session::Session;
+use crate::transaction::field;
+use crate::transaction::query;
+
+const OPEN: &str = include_str!("../sql/scan_open.sql");
+const ADD: &str = include_str!("../sql/scan_add.sql");
+const FINISH: &str = include_str!("../sql/scan_finish.sql");
+const RESUME: &str = include_str!("../sql/scan_resume.sql");
+
+/// What a scan compares.
+pub(super) struct Subject<'a> {
+    pub(super) from: &'a VersionRow,
+    pub(super) to: &'a VersionRow,
+    pub(super) columns: Vec<&'static str>,
+    /// Fingerprint of the author's rule.
+    pub(super) rule: Option<String>,
+}
+
+/// Writes the row of a new scan.
+pub(super) async fn open(
+    session: &Session,
+    id: Uuid,
+    subject: &Subject<'_>,
+) -> Result<(), RegistryError> {
+    let (from, to) = (subject.from, subject.to);
+    let row: [&(dyn ToSql + Sync); 7] = [
+        &id,
+        &from.id.0,
+        &to.id.0,
+        &subject.columns,
+        &from.code_hash,
+        &to.code_hash,
+        &subject.rule,
+    ];
+    query(session, "record the scan", OPEN, &row).await?;
+    Ok(())
+}
+
+/// The partitions that a stopped scan had finished.
+///
+/// # Errors
+/// [`RegistryError::Conflict`] when there is no such scan, or it is one of other versions,
+/// other code or another rule, or finished.
+pub(super) async fn resume(
+    session: &Session,
+    id: Uuid,
+    subject: &Subject<'_>,
+) -> Result<Vec<PartitionScan>, RegistryError> {
+    let found = query(session, "read the scan", RESUME, &[&id]).await?;
+    let Some(row) = found.first() else {
+        return Err(RegistryError::Conflict(format!("there is no scan {id}")));
+    };
+    if field::<bool>(row, "finished")? {
+        let sentence = format!("scan {id} is finished; begin a new one");
+        return Err(RegistryError::Conflict(sentence));
+    }
+    let versions: (i64, i64) = (field(row, "version_from")?, field(row, "version_to")?);
+    let code: (Option<String>, Option<String>) = (field(row, "code_from")?, field(row, "code_to")?);
+    let rule: Option<String> = field(row, "rule")?;
+    let (from, to) = (subject.from, subject.to);
+    let same = versions == (from.id.0, to.id.0)
+        && code == (Some(from.code_hash.clone()), Some(to.code_hash.clone()))
+        && rule == subject.rule;
+    if !same {
+        return Err(RegistryError::Conflict(format!(
+            "scan {id} compared other versions, or the same by other code; begin a new one"
+        )));
+    }
+    let partitions: Value = field(row, "partitions")?;
+    serde_json::from_value(partitions)
+        .map_err(|e| RegistryError::Failed(format!("read scan {id}: {e}")))
+}
+
+/// Adds a partition to the record.
+pub(super) async fn add(
+    session: &Session,
+    id: Uuid,
+    scan: &PartitionScan,
+) -> Result<(), RegistryError> {
+    let json = serde_json::to_value(scan)
+        .map_err(|e| RegistryError::Failed(format!("write what was found: {e}")))?;
+    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let (findings, keys) = (number(scan.findings()), number(scan.keys()));
+    let expected = number(scan.expected);
+    let row: [&(dyn ToSql + Sync); 5] = [&id, &json, &findings, &keys, &expected];
+    one(session, "record what was found", ADD, &row, id).await
+}
+
+/// Says that every partition was compared.
+pub(super) async fn finish(session: &Session, id: Uuid) -> Result<(), RegistryError> {
+    one(session, "finish the scan", FINISH, &[&id], id).await
+}
+
+async fn one(
+    session: &Session,
+    what: &str,
+    sql: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+    id: Uuid,
+) -> Result<(), RegistryError> {
+    match query(session, what, sql, parameters).await?.len() {
+        1 => Ok(()),
+        _ => Err(RegistryError::Conflict(format!(
+            "{what}: scan {id} was finished by somebody else"
+        ))),
+    }
+}

@@ -1,0 +1,40 @@
+//! The flags of `bench thousand-switches`.
+
+use clap::Args;
+
+use super::Count;
+use super::ExperimentArgs;
+use super::StreamArgs;
+
+/// `bench thousand-switches`
+#[derive(Debug, Clone, Args)]
+pub struct BenchThousandSwitchesArgs {
+    /// The stream.
+    #[command(flatten)]
+    pub stream: StreamArgs,
+    /// What all experiments share; there is one run.
+    #[command(flatten)]
+    pub common: ExperimentArgs,
+    /// Compression of the log.
+    #[arg(long, default_value = "lz4")]
+    pub codec: String,
+    /// Events per second that keep coming from before the rebuild to behind the last read.
+    #[arg(long, default_value = "5000")]
+    pub tail_rate: Count,
+    /// Sessions that read, each one read at a time over a connection of its own (closed loop).
+    #[arg(long, default_value_t = 16)]
+    pub readers: usize,
+    /// Cycles: the new version is promoted, and then the old one again.
+    #[arg(long, default_value = "1000")]
+    pub cycles: Count,
+    /// Reads in all, over which the cycles are spread evenly; 0 is one switch right after another.
+    #[arg(long, default_value = "1e7")]
+    pub reads: Count,
+    /// Seconds after which reading ends, also when fewer reads were made; cycles that are not
+    /// done by then fail the run.
+    #[arg(long, default_value_t = 3600)]
+    pub most_seconds: u64,
+    /// Seconds from the start of one scan of both tables to the start of the next.
+    #[arg(long, default_value_t = 30)]
+    pub scan_every: u64,
+}

@@ -1,0 +1,441 @@
+//! `bench thousand-switches`: promotions and rollbacks in a row under read load, over the api like
+//! anybody else's: each behind its own barrier and its own comparison of the checksums, with a scan
+//! of both tables that is a minute old at most, and no gate forced.
+//!
+//! Before every switch the same one is asked for as a dry run, which goes through the same barrier,
+//! the same gates and the same transaction, and is rolled back. What reads lose to those is the
+//! noise that what they lose to switches is held against.
+//!
+//! The switches are spread over the reads: one right after another would leave no read that meets
+//! none of them, and so nothing to compare with.
+
+mod switches;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use refold_domain::fold::AnyProjection;
+use refold_domain::version::VersionState;
+use refold_store_postgres::ScanReport;
+use refold_store_postgres::SessionOptions;
+use serde_json::Value;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::LIVE;
+use super::NEW;
+use super::scene::Scene;
+use super::scene::Staging;
+use crate::cli::BenchThousandSwitchesArgs;
+use crate::cli::Count;
+use crate::cli::DemoArgs;
+use crate::cli::Failure;
+use crate::cli::Kind;
+use crate::command::verify::scan_once;
+use crate::load::Overlap;
+use crate::load::Readers;
+use crate::load::SessionsPlan;
+use crate::load::SessionsReport;
+use crate::machine;
+use crate::run::Projections;
+use crate::run::find;
+
+use switches::Switches;
+
+/// How long one step of the way to the first switch may take before it counts as hung.
+const BOUND: Duration = Duration::from_secs(600);
+
+/// Between two looks at how far the reads are.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// The share of the time by which the last switch is due, however few reads were made.
+const TIME_SHARE: f64 = 0.8;
+
+/// Cycles between two lines of progress.
+const TELL_EVERY: u64 = 50;
+
+/// Requests of one cycle: two switches, and a dry run before each.
+const ASKS: u64 = 4;
+
+/// What must be zero.
+const CLEAN: [&str; 6] = [
+    "failed_reads",
+    "torn_reads",
+    "backward_reads",
+    "scan_findings",
+    "differences_oracle",
+    "differences_oracle_live",
+];
+
+/// Runs it and writes `result.json`, `switches.csv` and `failed-reads.txt`.
+///
+/// # Errors
+/// The step that failed. A read that noticed a switch, a difference and a cycle that was not done
+/// are an exit code, after the result was written.
+pub(crate) async fn run(
+    args: BenchThousandSwitchesArgs,
+    projections: Projections,
+) -> Result<ExitCode, Failure> {
+    if args.readers == 0 || args.cycles.0 == 0 || args.stream.aggregates.0 == 0 {
+        let sentence = "-readers, -cycles and -aggregates must be above 0";
+        return Err(Failure::usage(sentence));
+    }
+    let out = args.common.out.clone();
+    std::fs::create_dir_all(&out)
+        .map_err(|error| Failure::usage(format!("-out {}: {error}", out.display())))?;
+    let pair = (find(&projections, NEW)?, find(&projections, LIVE)?);
+    let staging = Staging {
+        wal_level: args.common.wal_level(),
+        keep: args.common.keep,
+        projector_flags: args.common.engine_flags(),
+        ..Staging::default()
+    };
+    let mut scene = Scene::open(demo_args(&args), staging, projections).await?;
+    let outcome = play(&args, &mut scene, pair).await;
+    let closed = scene.close().await;
+    let measured = outcome?;
+    let result = measured.to_json();
+    write(&out, "switches.csv", &measured.switches.csv())?;
+    write(&out, "failed-reads.txt", &failed_reads(&measured.reads))?;
+    write(&out, "result.json", &format!("{result:#}\n"))?;
+    println!("{result}");
+    closed?;
+    let clean = CLEAN.iter().all(|name| result[*name] == json!(0));
+    match clean && result["cycles"] == json!(args.cycles.0) {
+        true => Ok(ExitCode::SUCCESS),
+        false => Ok(ExitCode::from(Kind::Differences.code())),
+    }
+}
+
+fn demo_args(args: &BenchThousandSwitchesArgs) -> DemoArgs {
+    DemoArgs {
+        stream: args.stream.clone(),
+        codec: args.codec.clone(),
+        format: crate::cli::Format::Proto,
+        tail_rate: args.tail_rate,
+        read_rate: Count(0),
+        reads: Count(0),
+        kills: 0,
+        rate_limit: Count(0),
+        stack_dir: args.common.stack_dir.clone(),
+        json: true,
+        brokers: None,
+        postgres: None,
+    }
+}
+
+fn write(out: &Path, name: &str, text: &str) -> Result<(), Failure> {
+    let path = out.join(name);
+    std::fs::write(&path, text)
+        .map_err(|error| Failure::error(&format!("write {}", path.display()), error))
+}
+
+/// A line of every failed read that was kept: when, what and why.
+fn failed_reads(report: &SessionsReport) -> String {
+    let failures = report.failures.iter();
+    let lines = failures.map(|failure| {
+        let at = failure.at.as_secs_f64();
+        format!("{at:.3} {} {}\n", failure.uri, one_line(&failure.reason))
+    });
+    lines.collect()
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The new version and the old one.
+type Pair = (Arc<dyn AnyProjection>, Arc<dyn AnyProjection>);
+
+async fn play(
+    args: &BenchThousandSwitchesArgs,
+    scene: &mut Scene,
+    pair: Pair,
+) -> Result<Measured, Failure> {
+    both_built(args, scene).await?;
+    scene.step(&format!(
+        "scan both tables, and again every {} s",
+        args.scan_every
+    ));
+    let session = SessionOptions::parse(scene.postgres())
+        .map_err(|error| Failure::usage(format!("-postgres: {error}")))?;
+    let every = Duration::from_secs(args.scan_every);
+    let scans = Scans::start(session, pair, every).await?;
+    scene.step(&format!(
+        "{} cycles of accounts_v4 and back, {} sessions reading",
+        args.cycles, args.readers
+    ));
+    let readers = Readers::start(SessionsPlan {
+        api: scene.api().to_owned(),
+        sessions: args.readers,
+        aggregates: args.stream.aggregates.0,
+        seed: args.stream.seed,
+    });
+    let run = Run {
+        args,
+        readers: &readers,
+        scans: &scans,
+    };
+    let mut switches = Switches::default();
+    if run.cycle(scene, &mut switches).await? {
+        run.read_on(scene).await?;
+    }
+    let seconds = readers.elapsed().as_secs_f64();
+    let reads = readers.stop().await?;
+    let scanned = scans.stop().await?;
+    scene.step("stop appending, and hold both versions against the known final state");
+    scene.stop_tail().await?;
+    let new = scene.verify_expected(NEW).await?;
+    let live = scene.verify_expected(LIVE).await?;
+    Ok(Measured {
+        switches,
+        reads,
+        scanned,
+        seconds,
+        differences: (new.differences, live.differences),
+    })
+}
+
+/// From an empty log to two versions at its moving end.
+async fn both_built(args: &BenchThousandSwitchesArgs, scene: &mut Scene) -> Result<(), Failure> {
+    let stream = &args.stream;
+    scene.step(&format!(
+        "seed {} events of {} accounts into {} partitions",
+        stream.events, stream.aggregates, stream.partitions
+    ));
+    scene.seed().await?;
+    scene.step("start accounts_v3 live and the api");
+    scene.start_live(LIVE).await?;
+    scene.start_api().await?;
+    scene.wait_state(LIVE, VersionState::Active, BOUND).await?;
+    scene.step(&format!("append {} events/s", args.tail_rate));
+    scene.start_tail()?;
+    scene.wait_tail(BOUND).await?;
+    scene.step("rebuild accounts_v4 from offset 0 beside it, and catch up");
+    scene.rebuild(NEW, 0).await?;
+    scene.wait_state(NEW, VersionState::Ready, BOUND).await
+}
+
+/// What all scans found.
+#[derive(Debug, Clone, Copy, Default)]
+struct Scanned {
+    scans: u64,
+    /// Rows of the last one.
+    rows: u64,
+    compared: u64,
+    findings: u64,
+    seconds_max: f64,
+}
+
+impl Scanned {
+    fn add(&mut self, report: &ScanReport) {
+        self.scans += 1;
+        self.rows = report.rows();
+        self.compared += report.rows();
+        self.findings += report.findings();
+        self.seconds_max = self.seconds_max.max(report.seconds);
+    }
+}
+
+/// The scans that go on beside the switches. When this is dropped, the one under way is the last.
+struct Scans {
+    task: JoinHandle<Result<Scanned, Failure>>,
+    stop: watch::Sender<bool>,
+}
+
+impl Scans {
+    /// Scans once, for the first switch to rest on, and goes on scanning.
+    async fn start(session: SessionOptions, pair: Pair, every: Duration) -> Result<Self, Failure> {
+        let next = Instant::now() + every;
+        let mut scanned = Scanned::default();
+        let report = scan_once(&session, &pair.0, &pair.1).await?;
+        scanned.add(&report);
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(async move {
+            let cadence = (next, every);
+            scan_on(&session, &pair, cadence, scanned, stopped).await
+        });
+        Ok(Self { task, stop })
+    }
+
+    /// Whether a scan could not be made.
+    fn ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// Waits for the scan that is under way.
+    async fn stop(self) -> Result<Scanned, Failure> {
+        self.stop.send_replace(true);
+        let scanned = self.task.await;
+        scanned.map_err(|error| Failure::error("scan the tables", error))?
+    }
+}
+
+/// Scans until it is told to stop, or the one who would tell it is gone.
+async fn scan_on(
+    session: &SessionOptions,
+    pair: &Pair,
+    (mut next, every): (Instant, Duration),
+    mut scanned: Scanned,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<Scanned, Failure> {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(next) => {}
+            _ = stopped.wait_for(|stop| *stop) => return Ok(scanned),
+        }
+        next = Instant::now() + every;
+        let report = scan_once(session, &pair.0, &pair.1).await?;
+        scanned.add(&report);
+    }
+}
+
+/// What goes on while versions are switched.
+struct Run<'a> {
+    args: &'a BenchThousandSwitchesArgs,
+    readers: &'a Readers,
+    scans: &'a Scans,
+}
+
+impl Run<'_> {
+    /// Goes through the cycles; `false` when they ended early, and why was told.
+    async fn cycle(&self, scene: &mut Scene, switches: &mut Switches) -> Result<bool, Failure> {
+        let cycles = self.args.cycles.0;
+        let requests = [(NEW, false), (NEW, true), (LIVE, false), (LIVE, true)];
+        for cycle in 0..cycles {
+            for (nth, (to, real)) in (0..).zip(requests) {
+                let share = (cycle * ASKS + nth) as f64 / (cycles * ASKS) as f64;
+                if !self.wait(scene, share).await? {
+                    scene.note(&format!(
+                        "ended in cycle {} at {:.0} s: the time is over, or a scan failed",
+                        cycle + 1,
+                        self.readers.elapsed().as_secs_f64()
+                    ));
+                    return Ok(false);
+                }
+                if !switches.ask(scene, self.readers, to, real).await? {
+                    scene.note(&format!("ended in cycle {}: refused", cycle + 1));
+                    return Ok(false);
+                }
+            }
+            switches.cycles += 1;
+            if switches.cycles.is_multiple_of(TELL_EVERY) {
+                self.tell(scene, switches);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits until so much of the reads was made, or of the time has passed: what comes sooner.
+    /// `false` when nothing more is to be waited for.
+    async fn wait(&self, scene: &mut Scene, share: f64) -> Result<bool, Failure> {
+        let most = self.args.most_seconds as f64;
+        let reads = self.args.reads.0 as f64 * share;
+        loop {
+            scene.check_roles()?;
+            let elapsed = self.readers.elapsed().as_secs_f64();
+            if elapsed >= most || self.scans.ended() {
+                return Ok(false);
+            }
+            if self.readers.reads() as f64 >= reads || elapsed >= most * share * TIME_SHARE {
+                return Ok(true);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Waits until all reads were made, or the time is over.
+    async fn read_on(&self, scene: &mut Scene) -> Result<(), Failure> {
+        let most = Duration::from_secs(self.args.most_seconds);
+        while self.readers.reads() < self.args.reads.0
+            && self.readers.elapsed() < most
+            && !self.scans.ended()
+        {
+            scene.check_roles()?;
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, scene: &Scene, switches: &Switches) {
+        let flip = switches.asked.last().map(|asked| asked.flip_ms);
+        scene.note(&format!(
+            "{} of {} cycles, {} reads, {} failed, {} refusals, last flip {:.1} ms",
+            Count(switches.cycles),
+            self.args.cycles,
+            Count(self.readers.reads()),
+            Count(self.readers.failed()),
+            switches.refusals.values().sum::<u64>(),
+            flip.unwrap_or_default(),
+        ));
+    }
+}
+
+/// Everything that the result is made of.
+struct Measured {
+    switches: Switches,
+    reads: SessionsReport,
+    scanned: Scanned,
+    /// From the first read to the last.
+    seconds: f64,
+    /// From the known final state, of the new version and of the old one.
+    differences: (u64, u64),
+}
+
+impl Measured {
+    fn to_json(&self) -> Value {
+        let (switches, scanned) = (&self.switches, &self.scanned);
+        let mut result = json!({
+            "schema": "refold.bench-thousand-switches/1",
+            "cycles": switches.cycles,
+            "switches": switches.of(true).count(),
+            "flip_p50_ms": switches.flip_ms(true, 0.5),
+            "flip_p99_ms": switches.flip_ms(true, 0.99),
+            "flip_max_ms": switches.flip_ms(true, 1.0),
+            "sham_flip_p99_ms": switches.flip_ms(false, 0.99),
+            "generation_first": switches.history.keys().next(),
+            "generation_last": switches.history.keys().next_back(),
+            "refusals": switches.refusals,
+            "tail_events": switches.tail_events(),
+            "rows": scanned.rows,
+            "scans": scanned.scans,
+            "scan_findings": scanned.findings,
+            "scan_rows_compared": scanned.compared,
+            "scan_seconds_max": scanned.seconds_max,
+            "seconds": self.seconds,
+            "differences_oracle": self.differences.0,
+            "differences_oracle_live": self.differences.1,
+            "machine": machine::describe(),
+            "revision": machine::revision(),
+        });
+        if let (Value::Object(result), Value::Object(reads)) = (&mut result, self.reads_json()) {
+            result.extend(reads);
+        }
+        result
+    }
+
+    fn reads_json(&self) -> Value {
+        let (switches, report) = (&self.switches, &self.reads);
+        let (real, sham) = (switches.intervals(true), switches.intervals(false));
+        let split = Overlap::of(&report.reads, real, sham);
+        let rest_p99 = split.rest.quantile_ms(0.99);
+        let ratio = |p99: Option<f64>| Some(p99? / rest_p99?);
+        json!({
+            "reads": split.all.count(),
+            "failed_reads": report.failed,
+            "torn_reads": report.told.torn(&switches.history),
+            "backward_reads": report.told.backward(),
+            "pairs": report.told.pairs(),
+            "reads_p50_ms": split.all.quantile_ms(0.5),
+            "reads_p99_ms": split.all.quantile_ms(0.99),
+            "rest_p99_ms": rest_p99,
+            "reads_overlapping": split.real.count(),
+            "overlap_p99_ratio": ratio(split.real.quantile_ms(0.99)),
+            "sham_overlap_p99_ratio": ratio(split.sham.quantile_ms(0.99)),
+        })
+    }
+}
