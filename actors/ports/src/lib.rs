@@ -5,6 +5,7 @@
 
 pub mod conformance;
 pub mod memory;
+pub mod probe;
 pub mod registry;
 pub mod sink;
 pub mod source;

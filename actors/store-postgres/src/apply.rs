@@ -122,7 +122,7 @@ impl PostgresWriter {
         let written = written.map_err(|e| store_error("write the rows", &e))?;
         stored.map_err(|e| store_error("store the gaps", &e))?;
         require_written(written, batch.rows.len())?;
-        session.commit(&fenced.xid).await?;
+        self.end_transaction(&fenced.xid).await?;
 
         self.advance(batch.range.to, &batch.sums, fenced.switch);
         self.lease.last_record = batch.last_record.or(self.lease.last_record);

@@ -20,6 +20,7 @@ use serde_json::Value;
 use serde_json::json;
 use tokio_postgres::Row;
 
+use crate::parameter::Parameter;
 use crate::registry::SETTINGS;
 use crate::registry::refuse;
 use crate::registry::state_of;
@@ -54,7 +55,7 @@ pub(crate) async fn set(
         Ok(name) => name,
         Err(reason) => return Err(refuse(transaction, reason).await),
     };
-    let both: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&from.0, &to.0];
+    let both: [&dyn Parameter; 2] = [&from.0, &to.0];
     transaction
         .query("hold the marks", LOCK_MARKS, &both)
         .await?;
@@ -256,7 +257,7 @@ async fn record(
         .query(
             "record the comparison",
             RECORD_PROOF,
-            &[&barrier, &columns, &Value::Array(found)],
+            &[&barrier, &columns.to_vec(), &Value::Array(found)],
         )
         .await?;
     let ids = "select version_from, version_to from refold.barriers where id = $1";

@@ -201,7 +201,7 @@ impl PostgresWriter {
         );
         let (row, _) = session.within("seal the load", sent).await?;
         let fenced = Fenced::read(&row).map_err(|e| store_error("seal the load", &e))?;
-        session.commit(&fenced.xid).await?;
+        self.end_transaction(&fenced.xid).await?;
 
         self.advance(seal.range.to, &seal.sums, fenced.switch);
         self.lease.has_leaf = load.target == BulkTarget::Leaf;

@@ -15,6 +15,7 @@ mod error;
 mod export;
 mod leaf_rows;
 mod migrate;
+mod parameter;
 mod promote;
 mod read_model;
 mod readable;

@@ -168,6 +168,19 @@ impl Session {
         self.within(what, self.client.batch_execute(sql)).await
     }
 
+    /// Begins a transaction with the statements in `settings` (`set local ..`) and returns its id.
+    pub(crate) async fn begin(&self, settings: &str) -> Result<String, StoreError> {
+        let sql = format!("begin; {settings}; select pg_current_xact_id()::text");
+        let messages = self.within("begin", self.client.simple_query(&sql)).await?;
+        let xid = messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        });
+        xid.ok_or_else(|| {
+            StoreError::Refused("begin: the server told no transaction id".to_owned())
+        })
+    }
+
     /// Commits the transaction `xid` and returns `Ok` only when it is in.
     ///
     /// On an aborted transaction the server answers `commit` with the tag

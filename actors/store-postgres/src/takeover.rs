@@ -1,5 +1,7 @@
 //! Taking a partition over: the only legal way to begin and to resume.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use refold_domain::log::RecordFingerprint;
 use refold_domain::position::Offset;
@@ -8,6 +10,8 @@ use refold_domain::spec::ProjectionSpec;
 use refold_domain::sums::SumLayout;
 use refold_domain::sums::Sums;
 use refold_domain::version::VersionId;
+use refold_ports::probe::Probe;
+use refold_ports::probe::Probed;
 use refold_ports::sink::Lease;
 use refold_ports::sink::PartitionWriter;
 use refold_ports::sink::Sink;
@@ -38,12 +42,23 @@ const ATTEMPTS: usize = 3;
 #[derive(Debug, Clone)]
 pub struct PostgresSink {
     options: SessionOptions,
+    probed: Probed,
 }
 
 impl PostgresSink {
     /// A sink on the server of these options. Connects when a partition is taken over.
     pub fn new(options: SessionOptions) -> Self {
-        Self { options }
+        Self {
+            options,
+            probed: Probed::default(),
+        }
+    }
+
+    /// With a hook inside every transaction that writes.
+    #[must_use]
+    pub fn with_probe(mut self, probe: Arc<dyn Probe>) -> Self {
+        self.probed = Probed::by(probe);
+        self
     }
 }
 
@@ -75,6 +90,7 @@ impl Sink for PostgresSink {
         tracing::debug!(%version, %partition, epoch = lease.epoch, next = %lease.next, "took over");
         Ok(Box::new(PostgresWriter {
             options: self.options.clone(),
+            probed: self.probed.clone(),
             session: Some(session),
             leaf,
             lease,

@@ -19,8 +19,9 @@ use refold_ports::sink::StoreError;
 use tokio_postgres::Row;
 use tokio_postgres::row::RowIndex;
 use tokio_postgres::types::FromSql;
-use tokio_postgres::types::ToSql;
 
+use crate::parameter::Parameter;
+use crate::parameter::typed;
 use crate::session::Session;
 use crate::session::SessionOptions;
 
@@ -102,7 +103,7 @@ impl Sessions {
         &self,
         what: &str,
         sql: &str,
-        parameters: &[&(dyn ToSql + Sync)],
+        parameters: &[&dyn Parameter],
     ) -> Result<Vec<Row>, RegistryError> {
         let connection = self.check_out().await?;
         query(&connection.session, what, sql, parameters).await
@@ -114,14 +115,13 @@ impl Sessions {
         let mut connection = self.check_out().await?;
         connection.in_transaction = true;
         let begun = Instant::now();
-        let transaction = Transaction { connection, begun };
-        let begin = format!("begin; {settings}");
-        transaction
-            .session()
-            .batch("begin", &begin)
-            .await
-            .map_err(registry_error)?;
-        Ok(transaction)
+        let xid = connection.session.begin(settings).await;
+        let xid = xid.map_err(registry_error)?;
+        Ok(Transaction {
+            connection,
+            xid,
+            begun,
+        })
     }
 }
 
@@ -129,6 +129,8 @@ impl Sessions {
 #[derive(Debug)]
 pub(crate) struct Transaction<'a> {
     connection: PooledConnection<'a, SessionManager>,
+    /// Its id, by which its commit is checked.
+    xid: String,
     begun: Instant,
 }
 
@@ -147,7 +149,7 @@ impl Transaction<'_> {
         &self,
         what: &str,
         sql: &str,
-        parameters: &[&(dyn ToSql + Sync)],
+        parameters: &[&dyn Parameter],
     ) -> Result<Vec<Row>, RegistryError> {
         query(self.session(), what, sql, parameters).await
     }
@@ -157,7 +159,7 @@ impl Transaction<'_> {
         &self,
         what: &str,
         sql: &str,
-        parameters: &[&(dyn ToSql + Sync)],
+        parameters: &[&dyn Parameter],
     ) -> Result<Option<Row>, RegistryError> {
         Ok(self.query(what, sql, parameters).await?.into_iter().next())
     }
@@ -167,7 +169,7 @@ impl Transaction<'_> {
         &self,
         what: &str,
         sql: &str,
-        parameters: &[&(dyn ToSql + Sync)],
+        parameters: &[&dyn Parameter],
     ) -> Result<Row, RegistryError> {
         let row = self.first(what, sql, parameters).await?;
         row.ok_or_else(|| RegistryError::Failed(format!("{what}: no row came back")))
@@ -175,9 +177,7 @@ impl Transaction<'_> {
 
     /// Commits, and returns `Ok` only when the transaction is known to be in.
     pub(crate) async fn commit(mut self) -> Result<(), RegistryError> {
-        let xid = "select pg_current_xact_id()::text";
-        let xid: String = field(&self.one("read the transaction's id", xid, &[]).await?, 0)?;
-        let outcome = self.session().commit(&xid).await;
+        let outcome = self.session().commit(&self.xid).await;
         outcome.map_err(registry_error)?;
         self.connection.in_transaction = false;
         Ok(())
@@ -192,14 +192,15 @@ impl Transaction<'_> {
     }
 }
 
-/// Runs a statement on a session, within the session's deadline.
+/// Runs a statement on a session, within the session's deadline: one message there and back.
 pub(crate) async fn query(
     session: &Session,
     what: &str,
     sql: &str,
-    parameters: &[&(dyn ToSql + Sync)],
+    parameters: &[&dyn Parameter],
 ) -> Result<Vec<Row>, RegistryError> {
-    let rows = session.client().query(sql, parameters);
+    let parameters = typed(parameters);
+    let rows = session.client().query_typed(sql, &parameters);
     session.within(what, rows).await.map_err(registry_error)
 }
 

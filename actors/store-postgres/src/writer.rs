@@ -1,11 +1,17 @@
 //! The one writer of a partition: which calls are legal when, and what is left
 //! after an error.
 
+use std::pin::pin;
+use std::task::Poll;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use refold_domain::batch::BulkSeal;
 use refold_domain::batch::WriteBatch;
 use refold_domain::position::Offset;
+use refold_ports::probe::Edge;
+use refold_ports::probe::Probed;
+use refold_ports::probe::Word;
 use refold_ports::sink::BulkTarget;
 use refold_ports::sink::Committed;
 use refold_ports::sink::Lease;
@@ -28,6 +34,8 @@ use crate::session::SessionOptions;
 #[derive(Debug)]
 pub(crate) struct PostgresWriter {
     pub(crate) options: SessionOptions,
+    /// Stops inside its transactions, in tests and chaos runs.
+    pub(crate) probed: Probed,
     /// `None` once the writer is over.
     pub(crate) session: Option<Session>,
     pub(crate) leaf: Leaf,
@@ -73,6 +81,30 @@ impl PostgresWriter {
         self.load
             .as_mut()
             .ok_or_else(|| StoreError::Refused("no bulk load was begun".to_owned()))
+    }
+
+    /// Commits the open transaction `xid`, with a stop on either side of the commit's way.
+    pub(crate) async fn end_transaction(&self, xid: &str) -> Result<(), StoreError> {
+        let session = self.session()?;
+        if !self.probed.is_some() {
+            return session.commit(xid).await;
+        }
+        let stop = async |word, edge| {
+            let reached = self.probed.reach(word, edge, self.lease.partition).await;
+            // Whoever fails here knows as little of the outcome as one whose connection broke.
+            reached.map_err(StoreError::Disconnected)
+        };
+        stop(Word::Send, Edge::Before).await?;
+        let mut commit = pin!(session.commit(xid));
+        // The first poll hands the commit to the connection.
+        let answered = futures::poll!(commit.as_mut());
+        stop(Word::Send, Edge::After).await?;
+        stop(Word::Answer, Edge::Before).await?;
+        match answered {
+            Poll::Ready(answer) => answer?,
+            Poll::Pending => commit.await?,
+        }
+        stop(Word::Answer, Edge::After).await
     }
 
     /// After an error: rolls back where the session can go on, and ends it where it cannot.

@@ -25,7 +25,6 @@ pub mod options;
 mod outcome;
 mod plan;
 mod plugs;
-pub mod probe;
 mod projector;
 mod reader;
 mod run;

@@ -12,10 +12,10 @@ use refold_ports::Sink;
 use crate::dice::Dice;
 use crate::dice::SeededDice;
 use crate::observer::BatchObserver;
-use crate::probe::Edge;
-use crate::probe::Point;
-use crate::probe::Probe;
-use crate::probe::Word;
+use refold_ports::probe::Edge;
+use refold_ports::probe::Point;
+use refold_ports::probe::Probe;
+use refold_ports::probe::Word;
 
 /// The projection, the log, the store and the registry of a process. Cheap to clone.
 #[derive(Clone)]

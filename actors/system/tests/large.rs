@@ -107,10 +107,11 @@ async fn a_fold_that_is_ended_goes_on_from_its_checkpoint() {
         world.assert_equal(V1);
         let seen = next.seen(P);
         let events = world.expected(P).iter().map(|row| row.2).sum::<i64>() as u64;
-        assert_eq!(seen.from, before);
+        // One more checkpoint may have been on its way when the process was ended.
+        assert!(seen.from >= before, "{} {before}", seen.from);
         assert_eq!(
             seen.counts.applied,
-            events - before.0 as u64,
+            events - seen.from.0 as u64,
             "the rest alone"
         );
         assert!(

@@ -22,6 +22,8 @@ use refold_domain::version::VersionId;
 use refold_ports::memory::log::MemoryLog;
 use refold_ports::memory::log::NewRecord;
 use refold_ports::memory::store::MemoryStore;
+use refold_ports::probe::Point;
+use refold_ports::probe::Probe;
 use refold_ports::source::ReadLimit;
 use refold_projection::Change;
 use refold_projection::Column;
@@ -43,8 +45,6 @@ use refold_system::ProjectorHandle;
 use refold_system::ProjectorOptions;
 use refold_system::dice::SeededDice;
 use refold_system::options::RetryDelays;
-use refold_system::probe::Point;
-use refold_system::probe::Probe;
 use refold_system::start_projector;
 
 /// Partitions of every test's topic.

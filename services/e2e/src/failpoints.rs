@@ -9,7 +9,7 @@ use crate::world::World;
 use crate::world::with;
 
 /// The points of a bulk load, in the order in which a partition meets them.
-pub const BULK_POINTS: [&str; 12] = [
+pub const BULK_POINTS: [&str; 15] = [
     "takeover::before",
     "takeover::after",
     "fold::before",
@@ -21,16 +21,22 @@ pub const BULK_POINTS: [&str; 12] = [
     "index::before",
     "index::after",
     "commit::before",
+    "send::before",
+    "send::after",
+    "answer::after",
     "commit::after",
 ];
 
 /// The points of a batch.
-pub const APPLY_POINTS: [&str; 6] = [
+pub const APPLY_POINTS: [&str; 9] = [
     "takeover::before",
     "takeover::after",
     "fold::before",
     "fold::after",
     "write::before",
+    "send::before",
+    "send::after",
+    "answer::after",
     "commit::after",
 ];
 

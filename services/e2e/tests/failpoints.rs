@@ -45,24 +45,35 @@ fn kill_at(world: &World, failpoint: &Failpoint<'_>) -> i64 {
     moved
 }
 
+/// Points at which a commit may be in, or is.
+const BEHIND_SENDING: [&str; 3] = ["send::after", "answer::after", "commit::after"];
+
 #[test]
 fn a_load_that_is_killed_at_each_of_its_points_is_done_by_the_last_process() {
     let world = world("points_bulk");
-    for point in BULK_POINTS {
-        let moved = kill_at(
-            &world,
-            &Failpoint {
-                point,
-                partition: 1,
-                action: "kill",
-                nth: 1,
-            },
-        );
-        // All of a load is in, or nothing.
-        assert_eq!(moved > 0, point == "commit::after", "{point}");
+    let kill = |world: &World, point| {
+        let failpoint = Failpoint {
+            point,
+            partition: 1,
+            action: "kill",
+            nth: 1,
+        };
+        kill_at(world, &failpoint)
+    };
+    let points = BULK_POINTS.into_iter();
+    for point in points.filter(|point| !BEHIND_SENDING.contains(point)) {
+        assert_eq!(kill(&world, point), 0, "{point}");
     }
     world.replay(VERSION);
     world.assert_equals_oracle(VERSION);
+    for point in BEHIND_SENDING {
+        let world = world.with_fresh_database("points_bulk");
+        let moved = kill(&world, point);
+        // All of a load is in, or nothing; of a commit on its way nobody knows.
+        assert!(moved > 0 || point == "send::after", "{point}");
+        world.replay(VERSION);
+        world.assert_equals_oracle(VERSION);
+    }
 }
 
 #[test]

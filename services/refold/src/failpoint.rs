@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! commit::before:3=kill          SIGKILL in front of the commit of partition 3
+//! send::after:3=kill             the same when the commit is on its way and its answer is not read
 //! fold::after:0=panic@5          the actor panics behind the fifth fold of partition 0
 //! write::before:1=error          the stage fails with an error
 //! copy::after:2=delay(5000)      it lasts five seconds longer
@@ -18,8 +19,8 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use refold_system::probe::Point;
-use refold_system::probe::Probe;
+use refold_ports::probe::Point;
+use refold_ports::probe::Probe;
 use rustix::process::Signal;
 
 use crate::cli::Failure;
@@ -84,8 +85,8 @@ fn parse(listed: &str) -> Result<Vec<Failpoint>, String> {
     let wrong = |entry: &str| {
         format!(
             "{VARIABLE}: {entry:?} is no failpoint such as commit::before:3=kill or \
-             fold::after:0=panic@5; a point is takeover, fold, write, copy, index or commit, \
-             before or after, and a partition; an action is panic, error, delay(MILLISECONDS), \
+             fold::after:0=panic@5; a point is takeover, fold, write, copy, index, commit, send or \
+             answer, before or after, and a partition; an action is panic, error, delay(MILLISECONDS), \
              kill or stop"
         )
     };

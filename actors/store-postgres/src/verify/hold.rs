@@ -6,11 +6,11 @@ use std::time::Instant;
 use refold_domain::position::Partition;
 use refold_ports::registry::RegistryError;
 use refold_ports::registry::VersionRow;
-use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::SnapshotMark;
 use super::begin_snapshot;
+use crate::parameter::Parameter;
 use crate::session::Session;
 use crate::transaction::field;
 use crate::transaction::query;
@@ -146,10 +146,10 @@ impl Holder<'_> {
         let lease = (self.wait + LEASE).as_secs_f64();
         let begin = control.batch("begin the park", "begin").await;
         begin.map_err(registry_error)?;
-        let both: [&(dyn ToSql + Sync); 3] = [pair.0, pair.1, &partition.0];
+        let both: [&dyn Parameter; 3] = [pair.0, pair.1, &partition.0];
         query(control, "hold the partition's marks", HOLD, &both).await?;
         let what = "park the partition";
-        let park: [&(dyn ToSql + Sync); 5] = [pair.0, pair.1, &partition.0, &self.id, &lease];
+        let park: [&dyn Parameter; 5] = [pair.0, pair.1, &partition.0, &self.id, &lease];
         let parked = query(control, what, PARK, &park).await?;
         let row = parked
             .first()
@@ -159,7 +159,7 @@ impl Holder<'_> {
     }
 
     async fn unpark(&self, partition: Partition) -> Result<(), RegistryError> {
-        let parameters: [&(dyn ToSql + Sync); 2] = [&self.id, &partition.0];
+        let parameters: [&dyn Parameter; 2] = [&self.id, &partition.0];
         query(&self.control, "lift the park", UNPARK, &parameters).await?;
         Ok(())
     }

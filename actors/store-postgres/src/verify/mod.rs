@@ -29,8 +29,8 @@ use refold_domain::version::VersionId;
 use refold_ports::Registry;
 use refold_ports::registry::RegistryError;
 use refold_ports::registry::VersionRow;
-use tokio_postgres::types::ToSql;
 
+use crate::parameter::Parameter;
 use crate::registry::PgRegistry;
 use crate::session::Session;
 use crate::session::SessionOptions;
@@ -111,7 +111,7 @@ pub(crate) async fn begin_snapshot(
 ) -> Result<Vec<SnapshotMark>, RegistryError> {
     let begun = reader.batch("begin a snapshot", SNAPSHOT).await;
     begun.map_err(registry_error)?;
-    let parameters: [&(dyn ToSql + Sync); 3] = [&versions.0.0, &versions.1.0, &partition.0];
+    let parameters: [&dyn Parameter; 3] = [&versions.0.0, &versions.1.0, &partition.0];
     let rows = query(reader, "read the marks", MARKS, &parameters).await?;
     let mut marks = Vec::with_capacity(rows.len());
     for row in &rows {

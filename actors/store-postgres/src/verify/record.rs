@@ -3,10 +3,10 @@
 use refold_ports::registry::RegistryError;
 use refold_ports::registry::VersionRow;
 use serde_json::Value;
-use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::PartitionScan;
+use crate::parameter::Parameter;
 use crate::session::Session;
 use crate::transaction::field;
 use crate::transaction::query;
@@ -32,7 +32,7 @@ pub(super) async fn open(
     subject: &Subject<'_>,
 ) -> Result<(), RegistryError> {
     let (from, to) = (subject.from, subject.to);
-    let row: [&(dyn ToSql + Sync); 7] = [
+    let row: [&dyn Parameter; 7] = [
         &id,
         &from.id.0,
         &to.id.0,
@@ -91,7 +91,7 @@ pub(super) async fn add(
     let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     let (findings, keys) = (number(scan.findings()), number(scan.keys()));
     let expected = number(scan.expected);
-    let row: [&(dyn ToSql + Sync); 5] = [&id, &json, &findings, &keys, &expected];
+    let row: [&dyn Parameter; 5] = [&id, &json, &findings, &keys, &expected];
     one(session, "record what was found", ADD, &row, id).await
 }
 
@@ -104,7 +104,7 @@ async fn one(
     session: &Session,
     what: &str,
     sql: &str,
-    parameters: &[&(dyn ToSql + Sync)],
+    parameters: &[&dyn Parameter],
     id: Uuid,
 ) -> Result<(), RegistryError> {
     match query(session, what, sql, parameters).await?.len() {

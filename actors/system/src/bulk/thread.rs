@@ -29,9 +29,9 @@ use crate::gate::Slot;
 use crate::plan;
 use crate::plan::CheckpointPace;
 use crate::plan::Verdict;
-use crate::probe::Edge;
-use crate::probe::Word;
 use crate::thread_cpu;
+use refold_ports::probe::Edge;
+use refold_ports::probe::Word;
 
 /// How often the projector hears of the progress of a fold.
 const REPORT_EVERY: Duration = Duration::from_millis(20);

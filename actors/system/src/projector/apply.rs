@@ -22,9 +22,9 @@ use super::state::Turn;
 use super::state::Work;
 use crate::plan;
 use crate::plan::Verdict;
-use crate::probe::Edge;
-use crate::probe::Word;
 use crate::thread_cpu;
+use refold_ports::probe::Edge;
+use refold_ports::probe::Word;
 
 /// What gathering came to.
 enum Gathered {

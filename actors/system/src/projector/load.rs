@@ -34,8 +34,8 @@ use crate::bulk::Folded;
 use crate::bulk::Progress;
 use crate::context::Shared;
 use crate::gate::Slot;
-use crate::probe::Edge;
-use crate::probe::Word;
+use refold_ports::probe::Edge;
+use refold_ports::probe::Word;
 
 /// Longest wait in one turn, so that other messages get in between.
 const LISTEN_EVERY: Duration = Duration::from_millis(50);

@@ -25,10 +25,10 @@ use super::state::Turn;
 use super::state::Work;
 use crate::plan;
 use crate::plan::Resume;
-use crate::probe::Edge;
-use crate::probe::Word;
 use crate::reader::TailRead;
 use crate::reader::TailReader;
+use refold_ports::probe::Edge;
+use refold_ports::probe::Word;
 
 /// Where applying begins.
 pub(super) struct Entry {

@@ -24,9 +24,9 @@ use super::pending::Apply;
 use crate::context::Shared;
 use crate::context::Tenure;
 use crate::observer::CommittedBatch;
-use crate::probe::Edge;
-use crate::probe::Word;
 use crate::supervisor::SupervisorMsg;
+use refold_ports::probe::Edge;
+use refold_ports::probe::Word;
 
 /// What a projector is at.
 pub(crate) enum Work {

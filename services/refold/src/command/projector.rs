@@ -8,6 +8,7 @@ use refold_domain::fold::FoldOptions;
 use refold_domain::observe::Board;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
+use refold_ports::probe::Probe;
 use refold_store_postgres::PostgresSink;
 use refold_system::BatchObserver;
 use refold_system::CommittedBatch;
@@ -54,16 +55,21 @@ pub(crate) async fn run(
         stopped.clone(),
     );
     let registry = connect::registry(&session).await?;
-    let sink = Arc::new(PostgresSink::new(session));
+    let failpoints = failpoints.map(|failpoints| Arc::new(failpoints) as Arc<dyn Probe>);
+    let sink = PostgresSink::new(session);
+    let sink = match &failpoints {
+        Some(probe) => sink.with_probe(Arc::clone(probe)),
+        None => sink,
+    };
     let plugs = Plugs::new(
         projection,
         Arc::new(source),
-        sink,
+        Arc::new(sink),
         connect::as_registry(&registry),
     )
     .with_observer(Arc::new(Batches(telemetry)));
     let plugs = match failpoints {
-        Some(failpoints) => plugs.with_probe(Arc::new(failpoints)),
+        Some(probe) => plugs.with_probe(probe),
         None => plugs,
     };
     tokio::spawn(async move {

@@ -1,7 +1,8 @@
-//! Addresses for crashes: named places in a projector where a test or a chaos
-//! run can wait, fail or kill, so that "mid-batch" is the same place every time.
+//! Addresses for crashes: named places in a projector, and in the writer under it, where a
+//! test or a chaos run can wait, fail or kill, so that "mid-batch" is the same place every time.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use refold_domain::position::Partition;
@@ -21,17 +22,25 @@ pub enum Word {
     Index,
     /// The commit: of a bulk load its last statement, of a batch the end of its transaction.
     Commit,
+    /// Sending the commit. Before: fence, rows and mark are written in the open transaction.
+    /// After: the commit is on its way, and nobody has read its answer.
+    Send,
+    /// Reading the commit's answer. Before: as behind [`Word::Send`]. After: the server has
+    /// said that it is in, and the writer does not act on it yet.
+    Answer,
 }
 
 impl Word {
     /// All words, in the order in which a partition meets them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::TakeOver,
         Self::Fold,
         Self::Write,
         Self::Copy,
         Self::Index,
         Self::Commit,
+        Self::Send,
+        Self::Answer,
     ];
 
     const fn text(self) -> &'static str {
@@ -42,6 +51,8 @@ impl Word {
             Self::Copy => "copy",
             Self::Index => "index",
             Self::Commit => "commit",
+            Self::Send => "send",
+            Self::Answer => "answer",
         }
     }
 }
@@ -101,6 +112,42 @@ pub trait Probe: Send + Sync {
     /// # Errors
     /// A sentence: the projector fails with it as if the stage itself had failed.
     async fn reach(&self, point: Point) -> Result<(), String>;
+}
+
+/// A hook, or none.
+#[derive(Clone, Default)]
+pub struct Probed(Option<Arc<dyn Probe>>);
+
+impl Probed {
+    /// With this hook.
+    pub fn by(probe: Arc<dyn Probe>) -> Self {
+        Self(Some(probe))
+    }
+
+    /// Whether there is one.
+    pub fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Waits at a place, where there is a hook.
+    ///
+    /// # Errors
+    /// As [`Probe::reach`].
+    pub async fn reach(&self, word: Word, edge: Edge, partition: Partition) -> Result<(), String> {
+        let Some(probe) = &self.0 else { return Ok(()) };
+        let point = Point {
+            word,
+            edge,
+            partition,
+        };
+        probe.reach(point).await
+    }
+}
+
+impl fmt::Debug for Probed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Probed").field(&self.is_some()).finish()
+    }
 }
 
 #[cfg(test)]
