@@ -5,7 +5,9 @@
 //! envelope is read by the one function that there is for it.)
 
 use prost::Message;
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::envelope::{FORMAT, WireFormat};
 use crate::pb::v1::Envelope;
@@ -28,7 +30,8 @@ pub enum PlainId {
 pub enum PlainPayload {
     /// Protocol buffers.
     Proto(Vec<u8>),
-    /// A JSON object's text, written anew.
+    /// A JSON value's text as it stands in the envelope, to the last digit: `12.350` is not
+    /// the number `12.35` to whoever keeps its scale.
     Json(String),
 }
 
@@ -85,32 +88,49 @@ fn proto(bytes: &[u8]) -> Result<PlainEnvelope, String> {
     })
 }
 
+/// The members as they stand. The payload stays text, because a tree of values would round
+/// its decimals and lose the order of its members.
+#[derive(Deserialize)]
+struct Members {
+    #[serde(default)]
+    format: u64,
+    #[serde(default)]
+    aggregate_id: Value,
+    #[serde(default)]
+    version: u64,
+    #[serde(default, rename = "type")]
+    kind: String,
+    #[serde(default)]
+    ts: Value,
+    #[serde(default)]
+    payload: Option<Box<RawValue>>,
+}
+
 fn json(bytes: &[u8]) -> Result<PlainEnvelope, String> {
-    let read: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    let format = read["format"].as_u64();
-    if format != Some(FORMAT.into()) {
-        return Err(format!("an envelope of format {format:?}"));
+    let read: Members = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    if read.format != u64::from(FORMAT) {
+        return Err(format!("an envelope of format {}", read.format));
     }
-    let id = match &read["aggregate_id"] {
+    let id = match &read.aggregate_id {
         Value::String(text) => PlainId::Text(text.clone()),
         other => {
             let id = other.as_i64();
             PlainId::Int(id.ok_or_else(|| format!("{other} is no aggregate's id"))?)
         }
     };
-    let ts = match &read["ts"] {
+    let ts = match &read.ts {
         Value::String(text) => timestamp::parse(text),
         other => other.as_i64(),
     };
-    let payload = match &read["payload"] {
-        Value::Null => "{}".to_owned(),
-        other => other.to_string(),
+    let payload = match read.payload {
+        Some(text) => text.get().to_owned(),
+        None => "{}".to_owned(),
     };
     Ok(PlainEnvelope {
         id,
-        version: read["version"].as_u64().unwrap_or_default(),
-        kind: read["type"].as_str().unwrap_or_default().to_owned(),
-        ts_micros: ts.ok_or_else(|| format!("{} is no time", read["ts"]))?,
+        version: read.version,
+        kind: read.kind,
+        ts_micros: ts.ok_or_else(|| format!("{} is no time", read.ts))?,
         payload: PlainPayload::Json(payload),
     })
 }

@@ -40,6 +40,38 @@ impl Gate {
     }
 }
 
+impl Gate {
+    /// Every gate, in the order in which they are judged.
+    pub const ALL: [Self; 6] = [
+        Self::CaughtUp,
+        Self::Verified,
+        Self::Parked,
+        Self::Gaps,
+        Self::Keys,
+        Self::Lag,
+    ];
+
+    /// The gate of a word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|gate| gate.word() == word)
+    }
+
+    /// Whether somebody may answer for it. A version that has not passed its switch offset
+    /// holds another state of the world; there is nothing to answer for.
+    pub const fn may_be_forced(self) -> bool {
+        !matches!(self, Self::CaughtUp)
+    }
+}
+
+/// One gate that somebody answers for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forced {
+    /// The gate.
+    pub gate: Gate,
+    /// Why, for the audit.
+    pub reason: String,
+}
+
 impl fmt::Display for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())
@@ -99,6 +131,38 @@ pub struct GateReport {
     pub ok: bool,
     /// One sentence for the operator.
     pub detail: String,
+    /// Why it does not count, when it does not let the promotion pass and somebody answers for it.
+    pub forced: Option<String>,
+}
+
+impl GateReport {
+    fn of(gate: Gate, ok: bool, detail: String) -> Self {
+        Self {
+            gate,
+            ok,
+            detail,
+            forced: None,
+        }
+    }
+
+    /// Whether the promotion passes it, by itself or by force.
+    pub fn passes(&self) -> bool {
+        self.ok || self.forced.is_some()
+    }
+}
+
+/// Judges every gate, and notes the one that somebody answers for if it would hold the
+/// promotion back. No other is let pass.
+pub fn judge_forced(evidence: &Evidence, forced: Option<&Forced>) -> Vec<GateReport> {
+    let mut reports = judge(evidence);
+    let Some(forced) = forced.filter(|forced| forced.gate.may_be_forced()) else {
+        return reports;
+    };
+    let held = |report: &&mut GateReport| report.gate == forced.gate && !report.ok;
+    if let Some(report) = reports.iter_mut().find(held) {
+        report.forced = Some(forced.reason.clone());
+    }
+    reports
 }
 
 /// Judges every gate. The first that is not ok is the one that holds the promotion back.
@@ -129,20 +193,14 @@ fn caught_up(evidence: &Evidence) -> GateReport {
         None if !ready => format!("the version is {}, not ready", evidence.state),
         None => "every partition passed its switch offset".to_owned(),
     };
-    GateReport {
-        gate: Gate::CaughtUp,
-        ok: worst.is_none() && ready,
-        detail,
-    }
+    GateReport::of(Gate::CaughtUp, worst.is_none() && ready, detail)
 }
 
 fn verified(evidence: &Evidence) -> GateReport {
     let lacks = sums_lack(evidence).or_else(|| scan_lacks(evidence));
-    GateReport {
-        gate: Gate::Verified,
-        ok: lacks.is_none(),
-        detail: lacks.unwrap_or_else(|| proven(evidence)),
-    }
+    let ok = lacks.is_none();
+    let detail = lacks.unwrap_or_else(|| proven(evidence));
+    GateReport::of(Gate::Verified, ok, detail)
 }
 
 /// Why the checksums are no proof.
@@ -192,11 +250,7 @@ fn proven(evidence: &Evidence) -> String {
 }
 
 fn count_is_zero(gate: Gate, count: u64, what: &str) -> GateReport {
-    GateReport {
-        gate,
-        ok: count == 0,
-        detail: format!("{count} {what}"),
-    }
+    GateReport::of(gate, count == 0, format!("{count} {what}"))
 }
 
 fn keys(evidence: &Evidence) -> GateReport {
@@ -207,22 +261,15 @@ fn keys(evidence: &Evidence) -> GateReport {
             evidence.without_key.len()
         ),
     };
-    GateReport {
-        gate: Gate::Keys,
-        ok: evidence.without_key.is_empty(),
-        detail,
-    }
+    GateReport::of(Gate::Keys, evidence.without_key.is_empty(), detail)
 }
 
 fn lag(evidence: &Evidence) -> GateReport {
-    GateReport {
-        gate: Gate::Lag,
-        ok: evidence.lag <= evidence.allowed_lag,
-        detail: format!(
-            "the worst partition is {} events behind the serving version, {} are allowed",
-            evidence.lag, evidence.allowed_lag
-        ),
-    }
+    let detail = format!(
+        "the worst partition is {} events behind the serving version, {} are allowed",
+        evidence.lag, evidence.allowed_lag
+    );
+    GateReport::of(Gate::Lag, evidence.lag <= evidence.allowed_lag, detail)
 }
 
 #[cfg(test)]
@@ -271,6 +318,31 @@ mod tests {
             ..good()
         };
         assert_eq!(refused(&old), []);
+    }
+
+    #[test]
+    fn a_gate_is_forced_alone_and_the_one_that_is_caught_up_never() {
+        let bad = Evidence {
+            parked: 1,
+            lag: 4,
+            state: VersionState::Building,
+            ..good()
+        };
+        for gate in Gate::ALL {
+            assert_eq!(Gate::parse(gate.word()), Some(gate));
+            let forced = Forced {
+                gate,
+                reason: "known".to_owned(),
+            };
+            let reports = judge_forced(&bad, Some(&forced));
+            let held = reports.iter().filter(|r| !r.passes()).count();
+            // Three are shut; one of them is opened where that may be.
+            let opens = matches!(gate, Gate::Parked | Gate::Lag);
+            assert_eq!(held, if opens { 2 } else { 3 }, "{gate}");
+            let noted = reports.iter().filter(|r| r.forced.is_some()).count();
+            assert_eq!(noted, usize::from(opens));
+        }
+        assert_eq!(judge_forced(&bad, None), judge(&bad));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use refold_domain::barrier::OffsetVector;
 use refold_domain::barrier::SumDifference;
+use refold_domain::cutover::Forced;
 use refold_domain::cutover::GateReport;
 use refold_domain::log::TopicIdentity;
 use refold_domain::position::Offset;
@@ -66,7 +67,7 @@ pub enum RegistryError {
 }
 
 fn first_refusal(reports: &[GateReport]) -> String {
-    match reports.iter().find(|r| !r.ok) {
+    match reports.iter().find(|r| !r.passes()) {
         Some(report) => format!("gate {}: {}", report.gate, report.detail),
         None => "no gate refuses".to_owned(),
     }
@@ -165,6 +166,8 @@ pub struct PromoteRequest {
     pub allowed_lag: u64,
     /// How old the last scan of both tables may be; `None` when none is asked for.
     pub max_scan_age: Option<Duration>,
+    /// The gate that whoever asks answers for.
+    pub forced: Option<Forced>,
     /// Who asks, for the audit.
     pub actor: String,
     /// Judge every gate in the same transaction, then change nothing.

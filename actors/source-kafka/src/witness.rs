@@ -1,7 +1,7 @@
 //! A partition read the plain way: librdkafka, one message a call.
 //!
-//! It shares the user's connection settings with the readers of the replay path and
-//! nothing else, so that what a witness reads does not pass their code.
+//! It shares the user's connection settings and the meaning of error codes with the readers
+//! of the replay path and nothing else, so that what a witness reads does not pass their code.
 
 use std::time::Duration;
 use std::time::Instant;
@@ -18,6 +18,8 @@ use refold_ports::source::SourceError;
 use crate::client::Consumer;
 use crate::client::Events;
 use crate::config::KafkaConfig;
+use crate::failure;
+use crate::failure::Verdict;
 use crate::settings;
 use crate::settings::Purpose;
 
@@ -46,24 +48,29 @@ pub fn each_record(
     }
     let consumer = open(config, topic, partition, until)?;
     let mut heard = Instant::now();
+    let mut next = Offset(0);
     loop {
         let message = match consumer.poll(POLL) {
             Some(Ok(message)) => message,
-            // Behind the last record there may be markers only, and `until` is below the end.
-            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(()),
-            Some(Err(KafkaError::MessageConsumption(code))) => {
-                let sentence = format!("{topic} {partition}: {code}");
-                return Err(SourceError::Fatal(sentence));
+            // Behind the last record there may be markers only, which no message tells of.
+            Some(Err(KafkaError::PartitionEOF(_))) => {
+                let (_, high) = ends(&consumer, config, topic, partition)?;
+                return reaches(high, partition, until);
             }
-            Some(Err(_)) | None if heard.elapsed() < config.deadline() => continue,
-            Some(Err(error)) => return Err(SourceError::Unreachable(error.to_string())),
-            None => {
+            silence => {
+                let error = silence.and_then(Result::err);
+                if let Some(error) = &error {
+                    passes(error, partition, next)?;
+                }
                 let waited = config.deadline();
-                let sentence = format!("no record of {topic} {partition} within {waited:?}");
+                if heard.elapsed() < waited {
+                    continue;
+                }
+                let why = error.map_or_else(String::new, |error| format!(": {error}"));
+                let sentence = format!("no record of {topic} {partition} within {waited:?}{why}");
                 return Err(SourceError::Unreachable(sentence));
             }
         };
-        heard = Instant::now();
         let offset = Offset(message.offset());
         if offset >= until {
             return Ok(());
@@ -73,10 +80,55 @@ pub fn each_record(
             offset,
             reason,
         })?;
-        if offset.next() >= until {
+        next = offset.next();
+        if next >= until {
             return Ok(());
         }
+        heard = Instant::now();
     }
+}
+
+/// Lets an error pass that librdkafka gets over by itself, such as a broker that restarts.
+fn passes(error: &KafkaError, partition: Partition, next: Offset) -> Result<(), SourceError> {
+    let KafkaError::MessageConsumption(code) = error else {
+        return Err(SourceError::Fatal(format!("{partition}: {error}")));
+    };
+    match failure::judge(*code as i32) {
+        Verdict::EndOfLog | Verdict::Passing => Ok(()),
+        Verdict::Corrupt => Err(SourceError::Corrupt {
+            partition,
+            offset: next,
+            reason: code.to_string(),
+        }),
+        Verdict::OffsetRefused | Verdict::TopicGone | Verdict::Fatal => Err(SourceError::Fatal(
+            format!("{partition} at offset {next}: {code}"),
+        )),
+    }
+}
+
+/// The ends of the partition now.
+fn ends(
+    consumer: &Consumer,
+    config: &KafkaConfig,
+    topic: &str,
+    partition: Partition,
+) -> Result<(Offset, Offset), SourceError> {
+    let (low, high) = consumer
+        .fetch_watermarks(topic, partition.0, config.deadline())
+        .map_err(|error| SourceError::Unreachable(error.to_string()))?;
+    Ok((Offset(low), Offset(high)))
+}
+
+/// Refuses a log that ends before `until`.
+fn reaches(high: Offset, partition: Partition, until: Offset) -> Result<(), SourceError> {
+    if high < until {
+        return Err(SourceError::BeyondEnd {
+            partition,
+            wanted: until,
+            high,
+        });
+    }
+    Ok(())
 }
 
 /// A consumer that stands at the log's first record, after a look at its ends.
@@ -96,26 +148,53 @@ fn open(
     let consumer: Consumer = settings
         .create_with_context(Events::default())
         .map_err(|error| fatal(error.to_string()))?;
-    let (low, high) = consumer
-        .fetch_watermarks(topic, partition.0, config.deadline())
-        .map_err(|error| SourceError::Unreachable(error.to_string()))?;
-    if low > 0 {
+    let (low, high) = ends(&consumer, config, topic, partition)?;
+    if low > Offset(0) {
         return Err(SourceError::Truncated {
             partition,
             wanted: Offset(0),
-            low: Offset(low),
+            low,
         });
     }
-    if high < until.0 {
-        return Err(SourceError::BeyondEnd {
-            partition,
-            wanted: until,
-            high: Offset(high),
-        });
-    }
+    reaches(high, partition, until)?;
     let mut from = TopicPartitionList::new();
     from.add_partition_offset(topic, partition.0, KafkaOffset::Offset(0))
         .and_then(|()| consumer.assign(&from))
         .map_err(|error| fatal(error.to_string()))?;
     Ok(consumer)
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::error::RDKafkaErrorCode as Code;
+
+    use super::*;
+
+    fn told(code: Code) -> Result<(), SourceError> {
+        let error = KafkaError::MessageConsumption(code);
+        passes(&error, Partition(1), Offset(7))
+    }
+
+    #[test]
+    fn a_broker_that_restarts_is_waited_for_and_a_rotten_batch_is_not() {
+        assert_eq!(told(Code::BrokerTransportFailure), Ok(()));
+        assert_eq!(told(Code::AllBrokersDown), Ok(()));
+        let corrupt = told(Code::BadMessage);
+        assert!(matches!(corrupt, Err(SourceError::Corrupt { offset, .. }) if offset == Offset(7)));
+        assert!(matches!(
+            told(Code::AutoOffsetReset),
+            Err(SourceError::Fatal(_))
+        ));
+        let fatal = KafkaError::MessageConsumptionFatal(Code::Fatal);
+        let fatal = passes(&fatal, Partition(1), Offset(7));
+        assert!(matches!(fatal, Err(SourceError::Fatal(_))));
+    }
+
+    #[test]
+    fn a_log_that_lost_its_end_is_refused() {
+        let until = Offset(10);
+        assert_eq!(reaches(Offset(10), Partition(0), until), Ok(()));
+        let lost = reaches(Offset(9), Partition(0), until);
+        assert!(matches!(lost, Err(SourceError::BeyondEnd { .. })));
+    }
 }

@@ -14,6 +14,7 @@ use refold_domain::cutover::Gate;
 use refold_domain::cutover::GateReport;
 use refold_domain::cutover::ScanProof;
 use refold_domain::cutover::judge;
+use refold_domain::cutover::judge_forced;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
 use refold_domain::sums::APPLIED_SEQ;
@@ -88,8 +89,8 @@ pub(crate) async fn promote(
         Err(reason) => return Err(refuse(transaction, reason).await),
     };
     let evidence = gather(request, &candidate, &barrier, &found.behind, &found.facts)?;
-    let gates = judge(&evidence);
-    if gates.iter().any(|report| !report.ok) {
+    let gates = judge_forced(&evidence, request.forced.as_ref());
+    if gates.iter().any(|report| !report.passes()) {
         transaction.rollback().await?;
         return Err(RegistryError::GateRefused(gates));
     }
@@ -329,7 +330,11 @@ async fn switch(
 }
 
 fn gate_json(report: &GateReport) -> Value {
-    json!({"gate": report.gate.word(), "ok": report.ok, "detail": report.detail})
+    let mut json = json!({"gate": report.gate.word(), "ok": report.ok, "detail": report.detail});
+    if let Some(reason) = &report.forced {
+        json["forced"] = json!(reason);
+    }
+    json
 }
 
 /// The promotion that made the active version active.
@@ -372,25 +377,20 @@ struct StoredGate {
     gate: String,
     ok: bool,
     detail: String,
+    #[serde(default)]
+    forced: Option<String>,
 }
 
 fn gates_of(stored: Value) -> Result<Vec<GateReport>, RegistryError> {
-    const GATES: [Gate; 6] = [
-        Gate::CaughtUp,
-        Gate::Verified,
-        Gate::Parked,
-        Gate::Gaps,
-        Gate::Keys,
-        Gate::Lag,
-    ];
     let stored: Vec<StoredGate> = serde_json::from_value(stored)
         .map_err(|e| RegistryError::Failed(format!("read a promotion's gates: {e}")))?;
     let reports = stored.into_iter().filter_map(|stored| {
-        let gate = GATES.into_iter().find(|g| g.word() == stored.gate)?;
+        let gate = Gate::parse(&stored.gate)?;
         Some(GateReport {
             gate,
             ok: stored.ok,
             detail: stored.detail,
+            forced: stored.forced,
         })
     });
     Ok(reports.collect())

@@ -67,6 +67,7 @@ async fn switch(store: &Postgres, from: &ProjectionSpec, to: &ProjectionSpec) {
         if_generation: None,
         allowed_lag: 0,
         max_scan_age: None,
+        forced: None,
         actor: "test".to_owned(),
         dry_run: false,
     };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use refold_domain::cutover::Forced;
 use refold_ports::registry::Promotion;
 use refold_ports::registry::RegistryError;
 
@@ -17,6 +18,8 @@ pub struct CutoverOptions {
     pub allowed_lag: u64,
     /// How old the last scan of both tables may be; `None` when none is asked for.
     pub max_scan_age: Option<Duration>,
+    /// The gate that whoever asks answers for.
+    pub forced: Option<Forced>,
     /// How long both versions may take to reach the switch vector.
     pub barrier_deadline: Duration,
     /// Who asks, for the audit.
@@ -32,6 +35,7 @@ impl Default for CutoverOptions {
             if_generation: None,
             allowed_lag: 100_000,
             max_scan_age: None,
+            forced: None,
             barrier_deadline: Duration::from_secs(30),
             actor: "api".to_owned(),
         }

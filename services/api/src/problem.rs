@@ -17,6 +17,7 @@ const TYPES: &str = "https://refold.dev/problems/";
 
 /// One gate's verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct GateVerdict {
     /// The gate: caught-up, verified, parked, gaps, keys or lag.
     pub gate: String,
@@ -24,6 +25,8 @@ pub struct GateVerdict {
     pub ok: bool,
     /// One sentence.
     pub detail: String,
+    /// Why it does not count, when it is shut and somebody answers for it.
+    pub forced: Option<String>,
 }
 
 impl From<&GateReport> for GateVerdict {
@@ -32,6 +35,7 @@ impl From<&GateReport> for GateVerdict {
             gate: report.gate.word().to_owned(),
             ok: report.ok,
             detail: report.detail.clone(),
+            forced: report.forced.clone(),
         }
     }
 }
@@ -187,7 +191,7 @@ impl From<RegistryError> for Problem {
                 // A gate that waits for offsets opens by itself; differences do not go away.
                 retryable: reports
                     .iter()
-                    .filter(|r| !r.ok)
+                    .filter(|r| !r.passes())
                     .all(|r| r.gate != refold_domain::cutover::Gate::Verified),
                 gates: Some(reports.iter().map(GateVerdict::from).collect()),
                 ..new(

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use poem_openapi::Object;
+use refold_domain::cutover::Forced;
+use refold_domain::cutover::Gate;
 use refold_ports::registry::Promotion;
 
 use crate::cutover::CutoverOptions;
@@ -11,6 +13,16 @@ use crate::problem::GateVerdict;
 use crate::problem::Problem;
 use crate::rfc3339;
 use crate::state::ApiState;
+
+/// A gate that whoever asks answers for.
+#[derive(Debug, Clone, Object)]
+#[oai(deny_unknown_fields)]
+pub(crate) struct ForceBody {
+    /// verified, parked, gaps, keys or lag; one that would hold the promotion back.
+    gate: String,
+    /// Why, for the audit.
+    reason: String,
+}
 
 /// A promotion is asked for.
 #[derive(Debug, Clone, Object)]
@@ -25,6 +37,8 @@ pub(crate) struct CutoverBody {
     /// for a younger one.
     #[oai(validator(minimum(value = "0")))]
     pub(crate) max_scan_age_seconds: Option<f64>,
+    /// The one gate that shall not hold it back.
+    pub(crate) force: Option<ForceBody>,
 }
 
 /// What a promotion did.
@@ -89,6 +103,26 @@ pub(crate) fn younger(
     let wanted = Duration::try_from_secs_f64(seconds)
         .map_err(|_| format!("max_scan_age_seconds is {seconds}, which is no number of seconds"))?;
     Ok(Some(server.map_or(wanted, |server| server.min(wanted))))
+}
+
+/// The gate that the caller answers for.
+///
+/// # Errors
+/// A sentence, when there is no such gate or no reason.
+pub(crate) fn forced(body: Option<&ForceBody>) -> Result<Option<Forced>, String> {
+    let Some(body) = body else { return Ok(None) };
+    let gates = Gate::ALL.into_iter().filter(|gate| gate.may_be_forced());
+    let words: Vec<_> = gates.map(Gate::word).collect();
+    let gate = Gate::parse(&body.gate).filter(|gate| gate.may_be_forced());
+    let gate = gate.ok_or_else(|| {
+        let (given, words) = (&body.gate, words.join(", "));
+        format!("force.gate is {given:?}; it may be one of {words}")
+    })?;
+    let reason = body.reason.trim().to_owned();
+    if reason.is_empty() {
+        return Err("force.reason is empty; it is kept in the audit".to_owned());
+    }
+    Ok(Some(Forced { gate, reason }))
 }
 
 /// Promotes and says what happened.

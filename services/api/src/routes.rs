@@ -198,6 +198,8 @@ impl Routes {
                 body.0.max_scan_age_seconds,
             )
             .map_err(|detail| at(Problem::unreadable(detail)))?,
+            forced: promotion::forced(body.0.force.as_ref())
+                .map_err(|detail| at(Problem::unreadable(detail)))?,
             ..self.defaults.clone()
         };
         let answer = promotion::promote(&self.state, &body.0.version, &options).await;

@@ -225,6 +225,10 @@ fn a_projection_of_a_crate_outside_the_workspace_is_built_run_and_promoted() {
     for round in 8..13 {
         topic.write(&warehouse.round(round));
     }
+    let scan = Launch::new(["verify", "-version=stock_v2", "-against=stock_v1"])
+        .args(world.store_flags())
+        .of(&binary);
+    scan.start().succeed(BOUND);
     let cutover = Launch::new(["cutover", "-version=stock_v2", "-json"])
         .of(&binary)
         .flag("api", api.url());

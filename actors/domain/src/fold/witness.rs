@@ -10,6 +10,7 @@ use refold_projection::Change;
 use refold_projection::Envelope;
 use refold_projection::Key;
 use refold_projection::KeyRef;
+use refold_projection::KeyType;
 use refold_projection::Payload;
 use refold_projection::Projection;
 use refold_projection::Row;
@@ -99,12 +100,7 @@ impl<P: Projection> Witness<P> {
 
 impl<P: Projection> WitnessFold for Witness<P> {
     fn event(&mut self, event: &PlainEnvelope, offset: Offset) -> Result<(), String> {
-        let key = match &event.id {
-            PlainId::Int(id) => P::Key::from_key(KeyRef::Int(*id)),
-            PlainId::Uuid(bytes) => P::Key::from_key(KeyRef::Uuid(Uuid(*bytes))),
-            PlainId::Text(text) => P::Key::from_key(KeyRef::Text(text)),
-        };
-        let key = key.map_err(|error| error.to_string())?;
+        let key: P::Key = key_of(&event.id)?;
         if !self.share.has(&cell_of(&key)) {
             return Ok(());
         }
@@ -144,6 +140,25 @@ impl<P: Projection> WitnessFold for Witness<P> {
         });
         rows.collect()
     }
+}
+
+/// The id as the projection's key. JSON has no UUIDs and quotes 64-bit numbers, so that a text
+/// is whatever the projection declares; of a number only its canonical form.
+fn key_of<K: Key>(id: &PlainId) -> Result<K, String> {
+    let key = match id {
+        PlainId::Int(id) => KeyRef::Int(*id),
+        PlainId::Uuid(bytes) => KeyRef::Uuid(Uuid(*bytes)),
+        PlainId::Text(text) => match K::TYPE {
+            KeyType::Text => KeyRef::Text(text),
+            other => other.parse(text).map_err(|error| error.to_string())?,
+        },
+    };
+    if let (PlainId::Text(text), KeyRef::Int(number)) = (id, key)
+        && number.to_string() != *text
+    {
+        return Err(format!("{text:?} is not a number as it is usually written"));
+    }
+    K::from_key(key).map_err(|error| error.to_string())
 }
 
 fn cell_of(key: &impl Key) -> Vec<u8> {

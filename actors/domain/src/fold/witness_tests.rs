@@ -108,3 +108,25 @@ fn what_the_author_cannot_read_is_told() {
     };
     assert!(witness.event(&event, Offset(0)).is_err());
 }
+
+#[test]
+fn a_number_that_json_quotes_is_the_same_key() {
+    let mut witness = erase(Ledger).witness(KeyShare::new(0, 1));
+    let mut event = refold_proto::PlainEnvelope {
+        id: refold_proto::PlainId::Int(7),
+        version: 1,
+        kind: "Add".to_owned(),
+        ts_micros: 0,
+        payload: refold_proto::PlainPayload::Proto(b"1".to_vec()),
+    };
+    witness.event(&event, Offset(0)).expect("a number");
+    event.version = 2;
+    event.id = refold_proto::PlainId::Text("7".to_owned());
+    witness.event(&event, Offset(1)).expect("a quoted number");
+    let rows = witness.rows();
+    assert_eq!((rows.len(), rows[0].applied_seq), (1, 2));
+    for text in ["007", "+7", "-0", " 7", ""] {
+        event.id = refold_proto::PlainId::Text(text.to_owned());
+        assert!(witness.event(&event, Offset(2)).is_err(), "{text:?}");
+    }
+}

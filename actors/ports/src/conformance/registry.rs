@@ -36,6 +36,7 @@ fn request(to: VersionId, barrier: i64) -> PromoteRequest {
         if_generation: None,
         allowed_lag: 1_000,
         max_scan_age: None,
+        forced: None,
         actor: "a case".to_owned(),
         dry_run: false,
     }
@@ -69,7 +70,7 @@ async fn state_of(harness: &dyn StoreHarness, version: VersionId) -> Result<Vers
 fn refused_by(error: &RegistryError, gate: Gate) -> bool {
     match error {
         RegistryError::GateRefused(reports) => {
-            let refusing = reports.iter().filter(|r| !r.ok);
+            let refusing = reports.iter().filter(|r| !r.passes());
             refusing.map(|r| r.gate).eq([gate])
         }
         _ => false,

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use refold_domain::barrier::OffsetVector;
 use refold_domain::cutover::Behind;
 use refold_domain::cutover::Evidence;
+use refold_domain::cutover::Forced;
 use refold_domain::cutover::Gate;
 use refold_domain::cutover::GateReport;
 use refold_domain::cutover::judge;
@@ -33,6 +34,8 @@ pub struct PromotionOrder {
     pub allowed_lag: u64,
     /// How old the last scan of both tables may be; `None` when none is asked for.
     pub max_scan_age: Option<Duration>,
+    /// The gate that whoever asks answers for.
+    pub forced: Option<Forced>,
     /// Who asks, for the audit.
     pub actor: String,
     /// Judge every gate, then change nothing.
@@ -51,6 +54,7 @@ impl PromotionOrder {
             if_generation: None,
             allowed_lag: 10_000,
             max_scan_age: None,
+            forced: None,
             actor: actor.into(),
             dry_run: false,
             deadline: Duration::from_secs(30),
@@ -82,6 +86,13 @@ pub async fn drive(
     specs: &[ProjectionSpec],
     order: &PromotionOrder,
 ) -> Result<Promotion, RegistryError> {
+    let unforceable = |forced: &&Forced| !forced.gate.may_be_forced();
+    if let Some(forced) = order.forced.as_ref().filter(unforceable) {
+        return Err(RegistryError::Conflict(format!(
+            "gate {} cannot be forced: what has not passed its switch offset holds another state",
+            forced.gate
+        )));
+    }
     let to_row = registry.version(&order.label).await?;
     let Some(active) = registry.active(&to_row.name).await? else {
         // There is nothing to compare it with, but what serves must be what is linked.
@@ -231,7 +242,9 @@ async fn behind_barrier(
         differences = proof.differences.len(),
         "checksums compared at the switch vector"
     );
-    if let Some(first) = proof.differences.first() {
+    let forced = order.forced.as_ref();
+    let forced = forced.is_some_and(|forced| forced.gate == Gate::Verified);
+    if let Some(first) = proof.differences.first().filter(|_| !forced) {
         return Err(refuse(
             Gate::Verified,
             format!(
@@ -259,6 +272,7 @@ async fn promote(
         if_generation: order.if_generation,
         allowed_lag: order.allowed_lag,
         max_scan_age: order.max_scan_age,
+        forced: order.forced.clone(),
         actor: order.actor.clone(),
         dry_run: order.dry_run,
     };
@@ -313,6 +327,7 @@ fn refuse(gate: Gate, detail: String) -> RegistryError {
         gate,
         ok: false,
         detail,
+        forced: None,
     }])
 }
 

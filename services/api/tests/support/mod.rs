@@ -136,6 +136,7 @@ impl Promoter for AtOnce {
             if_generation: options.if_generation,
             allowed_lag: options.allowed_lag,
             max_scan_age: options.max_scan_age,
+            forced: options.forced.clone(),
             actor: options.actor.clone(),
             dry_run: options.dry_run,
         };

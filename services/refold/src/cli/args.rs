@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
@@ -173,10 +174,10 @@ pub struct ApiArgs {
     /// Largest distance in events that the candidate may be behind the serving version.
     #[arg(long, default_value = "10000")]
     pub allowed_lag: Count,
-    /// How old the last scan of both tables (`verify`) may be, such as 10m. Default: no scan
-    /// is asked for, but one that found something holds a promotion back.
-    #[arg(long, value_parser = duration)]
-    pub max_scan_age: Option<Duration>,
+    /// How old the last scan of both tables (`verify`) may be for a promotion, such as 10m; `none`
+    /// asks for none, but one that found something still holds a promotion back.
+    #[arg(long, default_value = "24h")]
+    pub max_scan_age: ScanAge,
     /// The database.
     #[command(flatten)]
     pub store: StoreArgs,
@@ -201,6 +202,12 @@ pub struct CutoverArgs {
     /// for a younger one.
     #[arg(long, value_parser = duration)]
     pub max_scan_age: Option<Duration>,
+    /// The one gate that shall not hold it back: verified, parked, gaps, keys or lag. Needs -reason.
+    #[arg(long, value_name = "GATE", requires = "reason")]
+    pub force: Option<String>,
+    /// Why, for the audit.
+    #[arg(long, requires = "force")]
+    pub reason: Option<String>,
     /// One JSON object on stdout.
     #[arg(long)]
     pub json: bool,
@@ -355,6 +362,9 @@ pub struct VerifyArgs {
     /// For `log`: one key in so many is folded again; 1 for all of them.
     #[arg(long, default_value_t = 100)]
     pub one_of: u64,
+    /// For `log`: which of the -one-of classes of keys, from 0 on; another one each night sees all.
+    #[arg(long, default_value_t = 0)]
+    pub class: u64,
     /// For `log`: how the brokers are reached.
     #[command(flatten)]
     pub kafka: KafkaArgs,
@@ -378,6 +388,21 @@ pub struct ListArgs {
     /// The database.
     #[command(flatten)]
     pub store: StoreArgs,
+}
+
+/// How old a scan may be, or that none is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScanAge(pub Option<Duration>);
+
+impl FromStr for ScanAge {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self(None)),
+            other => duration(other).map(|age| Self(Some(age))),
+        }
+    }
 }
 
 /// `retire`

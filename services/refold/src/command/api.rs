@@ -55,7 +55,7 @@ pub(crate) async fn run(args: ApiArgs, projections: &Projections) -> Result<Exit
     let options = ApiOptions {
         cutover: CutoverOptions {
             allowed_lag: args.allowed_lag.0,
-            max_scan_age: args.max_scan_age,
+            max_scan_age: args.max_scan_age.0,
             barrier_deadline: args.cutover_deadline,
             ..CutoverOptions::default()
         },
@@ -94,6 +94,7 @@ impl Promoter for BarrierPromoter {
             if_generation: options.if_generation,
             allowed_lag: options.allowed_lag,
             max_scan_age: options.max_scan_age,
+            forced: options.forced.clone(),
             dry_run: options.dry_run,
             deadline: options.barrier_deadline,
             ..PromotionOrder::of(label, &options.actor)

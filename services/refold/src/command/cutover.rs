@@ -23,6 +23,7 @@ pub(crate) async fn run(args: CutoverArgs) -> Result<ExitCode, Failure> {
         dry_run: args.dry_run,
         if_generation: args.if_generation,
         max_scan_age: args.max_scan_age,
+        force: args.force.as_deref().zip(args.reason.as_deref()),
     };
     let answer = order.ask(&args.api).await?;
     if args.json {
@@ -56,6 +57,8 @@ pub(crate) struct Order<'a> {
     pub(crate) if_generation: Option<i64>,
     /// How old the last scan of both tables may be.
     pub(crate) max_scan_age: Option<Duration>,
+    /// The gate that shall not hold it back, and why.
+    pub(crate) force: Option<(&'a str, &'a str)>,
 }
 
 impl Order<'_> {
@@ -69,6 +72,9 @@ impl Order<'_> {
         let mut body = json!({ "version": self.version, "dry_run": self.dry_run });
         if let Some(age) = self.max_scan_age {
             body["max_scan_age_seconds"] = json!(age.as_secs_f64());
+        }
+        if let Some((gate, reason)) = self.force {
+            body["force"] = json!({ "gate": gate, "reason": reason });
         }
         let uri = format!("{}/cutover", api.trim_end_matches('/'));
         http::send(Method::POST, &uri, &headers, Some(body), DEADLINE).await
@@ -87,6 +93,7 @@ pub(crate) async fn ask_proven(
         dry_run,
         if_generation: None,
         max_scan_age: Some(max_scan_age),
+        force: None,
     };
     order.ask(api).await
 }
@@ -94,13 +101,17 @@ pub(crate) async fn ask_proven(
 fn tell(version: &str, dry_run: bool, body: &Value) -> String {
     let mut out = String::new();
     for gate in body["gates"].as_array().into_iter().flatten() {
-        let verdict = if gate["ok"] == json!(true) {
-            "ok"
-        } else {
-            "NO"
+        let forced = text(&gate["forced"]);
+        let verdict = match (gate["ok"] == json!(true), forced.is_empty()) {
+            (true, _) => "ok",
+            (false, true) => "NO",
+            (false, false) => "forced",
         };
         let (name, detail) = (text(&gate["gate"]), text(&gate["detail"]));
         out.push_str(&format!("  gate {name:<10} {verdict}  {detail}\n"));
+        if !forced.is_empty() {
+            out.push_str(&format!("  {:<15} because {forced}\n", ""));
+        }
     }
     let generation = &body["generation"];
     let serves = body["changed"] == json!(false) && !text(&body["cutover_id"]).is_empty();

@@ -86,15 +86,18 @@ async fn with_log(
 ) -> Result<Comparison, Failure> {
     let brokers = args.brokers.as_deref();
     let brokers = brokers.ok_or_else(|| Failure::usage("-against log needs -brokers"))?;
-    if args.one_of == 0 {
-        return Err(Failure::usage("-one-of is 0; 1 folds every key again"));
+    if args.class >= args.one_of {
+        let (class, one_of) = (args.class, args.one_of);
+        return Err(Failure::usage(format!(
+            "-class {class} is none of the {one_of} classes of -one-of; -one-of 1 folds every key again"
+        )));
     }
     let log = witness::Log {
         config: connect::kafka_config(brokers, &args.kafka)?,
         topic: args.topic.clone(),
         form: connect::wire(args.format),
     };
-    let share = KeyShare::new(0, args.one_of);
+    let share = KeyShare::new(args.class, args.one_of);
     let testimony = witness::testify(session, &log, &[Arc::clone(version)], share).await?;
     let columns = version.spec().columns.iter().map(|c| c.name.to_owned());
     let offsets = testimony.marks.iter().map(|(_, p, mark)| (*p, *mark));

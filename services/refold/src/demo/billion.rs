@@ -265,8 +265,9 @@ async fn switch(
     scene.wait_reads(before + args.reads.0 / 8).await?;
     rebuild(args, scene, phases).await?;
 
-    // The gates compare the sums of both versions at the switch vector; the rows themselves are
-    // compared with the known final state afterwards, when no reader waits for the disk.
+    scene.step("scan both tables");
+    scene.verify_against(NEW, super::LIVE).await?;
+    // The rows are compared with the known final state afterwards, when no reader waits for the disk.
     scene.step("promote accounts_v4 under read load");
     scene.mark(Span::Cutover);
     let cutover = scene.cutover(NEW, None).await?;

@@ -13,14 +13,18 @@ use refold_domain::diff::KeyShare;
 use refold_domain::diff::cell_text;
 use refold_domain::fold::AnyProjection;
 use refold_domain::fold::WitnessRow;
+use refold_domain::log::TopicIdentity;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
 use refold_domain::spec::ProjectionSpec;
 use refold_ports::Registry;
+use refold_ports::registry::RegistryError;
+use refold_ports::source::LogSource;
 use refold_projection::cell::CellReader;
 use refold_proto::WireFormat;
 use refold_proto::decode_plain;
 use refold_source_kafka::KafkaConfig;
+use refold_source_kafka::KafkaSource;
 use refold_source_kafka::each_record;
 use refold_store_postgres::PgRegistry;
 use refold_store_postgres::PgVerifier;
@@ -102,15 +106,10 @@ pub(crate) async fn testify(
     projections: &[Arc<dyn AnyProjection>],
     share: KeyShare,
 ) -> Result<Testimony, Failure> {
-    let Some(first) = projections.first() else {
+    if projections.is_empty() {
         return Err(Failure::usage("no version was named"));
-    };
-    let registry = PgRegistry::new(session);
-    let partitions = registry
-        .version(&first.spec().label())
-        .await?
-        .log
-        .partitions;
+    }
+    let partitions = same_log(session, log, projections).await?;
     let mut testimony = Testimony::default();
     for partition in (0..partitions).map(Partition) {
         let mut tables = Vec::new();
@@ -131,6 +130,48 @@ pub(crate) async fn testify(
         }
     }
     Ok(testimony)
+}
+
+/// The partitions of the log, once it is known to be the one that every version was built from:
+/// of another log each row would be found wrong, and the table be blamed.
+async fn same_log(
+    session: &SessionOptions,
+    log: &Log,
+    projections: &[Arc<dyn AnyProjection>],
+) -> Result<i32, Failure> {
+    let source = KafkaSource::new(log.config.clone(), &log.topic);
+    let source = source.map_err(|error| Failure::usage(error.to_string()))?;
+    let asked = source.identity().await?;
+    let registry = PgRegistry::new(session);
+    for projection in projections {
+        let version = registry.version(&projection.spec().label()).await?;
+        if !is_same(&version.log, &asked) {
+            let detail = format!("{}, asked is {}", named(&version.log), named(&asked));
+            let label = version.label;
+            return Err(RegistryError::LogChanged { label, detail }.into());
+        }
+    }
+    Ok(asked.partitions)
+}
+
+fn named(log: &TopicIdentity) -> String {
+    let id = log.topic_id.as_deref().unwrap_or("not known");
+    let TopicIdentity {
+        cluster_id,
+        topic,
+        partitions,
+        ..
+    } = log;
+    format!("topic {topic} (id {id}) with {partitions} partitions of cluster {cluster_id}")
+}
+
+/// An id of the topic that one of the two does not know says nothing.
+fn is_same(stored: &TopicIdentity, asked: &TopicIdentity) -> bool {
+    let ids = stored.topic_id.as_ref().zip(asked.topic_id.as_ref());
+    stored.topic == asked.topic
+        && stored.cluster_id == asked.cluster_id
+        && stored.partitions == asked.partitions
+        && ids.is_none_or(|(stored, asked)| stored == asked)
 }
 
 /// The table's rows of the share, in one snapshot with its mark.

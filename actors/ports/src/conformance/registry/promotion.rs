@@ -1,6 +1,9 @@
 //! The switch from one version to another.
 
+use std::time::Duration;
+
 use refold_domain::batch::EventGap;
+use refold_domain::cutover::Forced;
 use refold_domain::cutover::Gate;
 use refold_domain::position::Offset;
 use refold_domain::sums::APPLIED_SEQ;
@@ -35,6 +38,7 @@ pub(super) fn cases() -> Vec<Case> {
         a_promotion_moves_the_active_row_and_both_states,
         promoting_the_active_version_again_answers_the_first_promotion,
         a_dry_run_judges_and_changes_nothing,
+        a_missing_scan_holds_back_and_is_forced_alone_with_a_reason,
         a_promotion_that_saw_another_generation_is_refused,
         of_two_promotions_at_once_one_switches,
         a_candidate_that_is_short_of_the_vector_is_refused,
@@ -136,6 +140,41 @@ async fn a_dry_run_judges_and_changes_nothing(harness: &dyn StoreHarness) -> Res
     let request = request(new.version, barrier);
     let promotion = registry.promote(&request, &WIDE_V1, &WIDE_V2).await?;
     expect_equal("changed", &promotion.changed, &true)
+}
+
+async fn a_missing_scan_holds_back_and_is_forced_alone_with_a_reason(
+    harness: &dyn StoreHarness,
+) -> Result<(), Failure> {
+    let (old, new) = ready_pair(harness).await?;
+    let barrier =
+        compared_barrier(harness, (old.version, &WIDE_V1), (new.version, &WIDE_V2)).await?;
+    let wanting = PromoteRequest {
+        max_scan_age: Some(Duration::from_secs(60)),
+        ..request(new.version, barrier)
+    };
+    let forced_by = |gate| PromoteRequest {
+        forced: Some(Forced {
+            gate,
+            reason: "known and waited for".to_owned(),
+        }),
+        ..wanting.clone()
+    };
+    let registry = harness.registry();
+    for request in [&wanting, &forced_by(Gate::Lag), &forced_by(Gate::CaughtUp)] {
+        let refused = registry.promote(request, &WIDE_V1, &WIDE_V2).await;
+        expect_error("a switch without a scan", refused, |e| {
+            refused_by(e, Gate::Verified)
+        })?;
+    }
+    let promotion = registry
+        .promote(&forced_by(Gate::Verified), &WIDE_V1, &WIDE_V2)
+        .await?;
+    let forced = promotion.gates.iter().filter(|g| g.forced.is_some());
+    let forced: Vec<_> = forced.map(|g| (g.gate, g.ok)).collect();
+    expect_equal("what was forced", &forced, &vec![(Gate::Verified, false)])?;
+    // Who asks again is told so too.
+    let again = registry.promote(&wanting, &WIDE_V2, &WIDE_V2).await?;
+    expect_equal("gates", &again.gates, &promotion.gates)
 }
 
 async fn a_promotion_that_saw_another_generation_is_refused(

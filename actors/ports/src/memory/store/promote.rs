@@ -7,7 +7,7 @@ use refold_domain::barrier::OffsetVector;
 use refold_domain::cutover::Behind;
 use refold_domain::cutover::Evidence;
 use refold_domain::cutover::GateReport;
-use refold_domain::cutover::judge;
+use refold_domain::cutover::judge_forced;
 use refold_domain::spec::ProjectionSpec;
 use refold_domain::version::VersionId;
 use refold_domain::version::VersionState;
@@ -165,7 +165,7 @@ impl State {
         let marks = || self.marks_of(request.to);
         let without_key = marks().filter(|(_, mark)| !mark.has_leaf).map(|(p, _)| p);
         let state = self.versions.get(&request.to).map(|v| v.row.state);
-        let reports = judge(&Evidence {
+        let evidence = Evidence {
             state: state.unwrap_or(VersionState::Dropped),
             behind: behind.collect(),
             differences,
@@ -177,8 +177,9 @@ impl State {
             without_key: without_key.collect(),
             lag: lag.max().unwrap_or(0),
             allowed_lag: request.allowed_lag,
-        });
-        if reports.iter().any(|report| !report.ok) {
+        };
+        let reports = judge_forced(&evidence, request.forced.as_ref());
+        if reports.iter().any(|report| !report.passes()) {
             return Err(RegistryError::GateRefused(reports));
         }
         Ok(reports)

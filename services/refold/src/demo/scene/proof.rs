@@ -70,6 +70,7 @@ impl Scene {
             dry_run: false,
             if_generation: None,
             max_scan_age,
+            force: None,
         };
         let answer = order.ask(&self.api).await?;
         if answer.status != 200 {
