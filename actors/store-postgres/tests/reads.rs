@@ -11,7 +11,6 @@ use refold_domain::spec::ProjectionSpec;
 use refold_domain::version::VersionId;
 use refold_ports::Registry;
 use refold_ports::conformance::store::StoreHarness;
-use refold_ports::conformance::store::fixtures::PARTITIONS;
 use refold_ports::conformance::store::fixtures::Picture;
 use refold_ports::conformance::store::fixtures::WIDE_V1;
 use refold_ports::conformance::store::fixtures::WIDE_V2;
@@ -28,18 +27,7 @@ use refold_store_postgres::ReadOptions;
 use refold_store_postgres::SessionOptions;
 
 use support::Postgres;
-
-async fn ready(store: &Postgres, spec: &ProjectionSpec) -> VersionId {
-    for partition in 0..PARTITIONS {
-        let loaded = loaded(store, spec, partition, 10).await;
-        loaded.expect("a partition is loaded");
-    }
-    let row = store.registry().version(&spec.label()).await;
-    let version = row.expect("the version is registered").id;
-    let ready = store.registry().make_ready(version).await;
-    assert!(ready.expect("the registry answers"));
-    version
-}
+use support::ready;
 
 async fn first_active(store: &Postgres) -> VersionId {
     let version = ready(store, &WIDE_V1).await;

@@ -11,12 +11,9 @@ use std::time::Instant;
 use refold_domain::spec::ProjectionSpec;
 use refold_domain::version::VersionId;
 use refold_ports::Registry;
-use refold_ports::conformance::store::StoreHarness;
-use refold_ports::conformance::store::fixtures::PARTITIONS;
 use refold_ports::conformance::store::fixtures::WIDE_V1;
 use refold_ports::conformance::store::fixtures::WIDE_V2;
 use refold_ports::conformance::store::fixtures::WIDE_V3;
-use refold_ports::conformance::store::fixtures::loaded;
 use refold_ports::registry::PromoteRequest;
 use refold_ports::registry::ReadModel;
 use refold_ports::registry::RegistryError;
@@ -26,20 +23,9 @@ use refold_store_postgres::ReadOptions;
 use tokio_postgres::Client;
 
 use support::Postgres;
+use support::ready;
 
 const SPECS: [ProjectionSpec; 3] = [WIDE_V1, WIDE_V2, WIDE_V3];
-
-async fn ready(store: &Postgres, spec: &ProjectionSpec) -> VersionId {
-    for partition in 0..PARTITIONS {
-        let loaded = loaded(store, spec, partition, 10).await;
-        loaded.expect("a partition is loaded");
-    }
-    let row = store.registry().version(&spec.label()).await;
-    let version = row.expect("the version is registered").id;
-    let ready = store.registry().make_ready(version).await;
-    assert!(ready.expect("the registry answers"));
-    version
-}
 
 async fn count(client: &Client, sql: &str) -> i64 {
     let row = client.query_one(sql, &[]).await;

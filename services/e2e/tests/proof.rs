@@ -177,12 +177,50 @@ fn a_version_is_promoted_and_rolled_back_through_cli_and_http() {
     let read = api.get("/aggregate/1").json();
     assert_eq!(read["projection_version"], "accounts_v3");
     assert_eq!(read["generation"], 3);
+    let serves = retire(&world, "accounts_v3", &["-confirm=accounts_v3"]);
+    assert_eq!(serves.exit, Exit::Code(3), "{serves:?}");
     for process in [&mut tail, &mut v4, &mut v3] {
         process.drain(BOUND);
     }
     for version in ["accounts_v3", "accounts_v4"] {
         world.assert_equals_oracle(version);
+        assert_eq!(ask_the_log(&world, version).exit, Exit::Code(0));
     }
+    a_version_ends_by_its_name(&world, &api);
+}
+
+fn retire(world: &World, version: &str, more: &[&str]) -> Answer {
+    let flags = ["retire".to_owned(), format!("-version={version}")];
+    let more = more.iter().map(|flag| (*flag).to_owned());
+    world.refold(flags.into_iter().chain(more).chain(world.store_flags()))
+}
+
+fn a_version_ends_by_its_name(world: &World, api: &Api) {
+    for more in [&[][..], &["-confirm=accounts_v3"]] {
+        let unconfirmed = retire(world, "accounts_v4", more);
+        assert_eq!(unconfirmed.exit, Exit::Code(3), "{unconfirmed:?}");
+        assert!(unconfirmed.stderr.contains("-confirm accounts_v4"));
+        assert_eq!(world.state("accounts_v4").as_deref(), Some("previous"));
+    }
+    let ended = retire(world, "accounts_v4", &["-confirm=accounts_v4", "-grace=0s"]);
+    assert_eq!(ended.exit, Exit::Code(0), "{ended:?}");
+    assert_eq!(world.state("accounts_v4").as_deref(), Some("dropped"));
+    let read = api.get("/aggregate/1").json();
+    assert_eq!(read["projection_version"], "accounts_v3");
+    assert_eq!(api.cutover("accounts_v4").status, 409);
+}
+
+/// Every key, folded again from the log.
+fn ask_the_log(world: &World, version: &str) -> Answer {
+    let launch = [
+        "verify".to_owned(),
+        "--json".to_owned(),
+        "-one-of=1".to_owned(),
+    ]
+    .into_iter();
+    let names = [format!("-version={version}"), "-against=log".to_owned()];
+    let flags = [world.log_flags(), world.store_flags()].concat();
+    world.refold(launch.chain(names).chain(flags))
 }
 
 fn a_switch_without_a_scan_is_refused(api: &Api) {
@@ -395,6 +433,13 @@ fn a_changed_row_is_named(world: &World) {
         let samples = against_log.json()["samples"].to_string();
         assert!(samples.contains(&format!("aggregate {key}")), "{samples}");
         assert!(samples.contains("checksums"), "{samples}");
+        let by_the_log = ask_the_log(world, version);
+        assert_eq!(by_the_log.exit, Exit::Code(2), "{by_the_log:?}");
+        let told = by_the_log.json();
+        assert_eq!(told["differences"], 1, "{told}");
+        let sentence =
+            format!("{version} p1 key {key}: status is \"lost\", the log says \"{status}\"");
+        assert_eq!(told["samples"][0], sentence, "{told}");
         set(status);
         assert_eq!(verify(world, version, "accounts_v3").exit, Exit::Code(0));
     }

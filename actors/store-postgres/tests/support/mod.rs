@@ -5,9 +5,13 @@
 
 pub(crate) mod proxy;
 
+use refold_domain::spec::ProjectionSpec;
+use refold_domain::version::VersionId;
 use refold_local::testing;
 use refold_ports::conformance::store::Break;
 use refold_ports::conformance::store::StoreHarness;
+use refold_ports::conformance::store::fixtures::PARTITIONS;
+use refold_ports::conformance::store::fixtures::loaded;
 use refold_ports::registry::ReadModel;
 use refold_ports::registry::Registry;
 use refold_ports::sink::Sink;
@@ -73,6 +77,19 @@ impl Postgres {
         tokio::spawn(connection);
         client
     }
+}
+
+/// Loads ten rows into every partition of a version and makes it ready.
+pub(crate) async fn ready(store: &Postgres, spec: &ProjectionSpec) -> VersionId {
+    for partition in 0..PARTITIONS {
+        let loaded = loaded(store, spec, partition, 10).await;
+        loaded.expect("a partition is loaded");
+    }
+    let row = store.registry().version(&spec.label()).await;
+    let version = row.expect("the version is registered").id;
+    let ready = store.registry().make_ready(version).await;
+    assert!(ready.expect("the registry answers"));
+    version
 }
 
 impl StoreHarness for Postgres {

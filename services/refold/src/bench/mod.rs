@@ -11,7 +11,7 @@ pub(crate) mod overlap;
 pub(crate) mod part;
 mod phases;
 pub(crate) mod read;
-mod report;
+pub(crate) mod report;
 pub(crate) mod scale_model;
 mod shortened;
 mod site;

@@ -61,9 +61,7 @@ pub(crate) async fn run(
     args: BenchOverlapArgs,
     projections: &Projections,
 ) -> Result<ExitCode, Failure> {
-    let out = args.common.out.clone();
-    std::fs::create_dir_all(&out)
-        .map_err(|error| Failure::usage(format!("-out {}: {error}", out.display())))?;
+    let out = args.common.create_out()?;
     let site = Site::open(&args.common, NAME, projections).await?;
     let outcome = measure(&args, &site).await;
     site.close(outcome.is_ok()).await?;

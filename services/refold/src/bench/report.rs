@@ -186,7 +186,7 @@ impl Report<'_> {
 }
 
 /// Writes a file of an experiment.
-pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     let written = std::fs::write(path, text);
     written.map_err(|error| Failure::error(&format!("write {}", path.display()), error))
 }

@@ -75,9 +75,7 @@ impl Sweep {
         &self,
         mut measure: impl AsyncFnMut(&Setting) -> Result<Value, Failure>,
     ) -> Result<Record, Failure> {
-        let out = &self.common.out;
-        std::fs::create_dir_all(out)
-            .map_err(|error| Failure::usage(format!("-out {}: {error}", out.display())))?;
+        self.common.create_out()?;
         let wrong = |error: std::io::Error| Failure::error("keep the finished runs", error);
         let mut record = Record::open(&self.state_file(), &self.plan()).map_err(wrong)?;
         let turns = rounds(

@@ -6,6 +6,7 @@ use clap::Args;
 use refold_local::settings::WalLevel;
 
 use super::Count;
+use super::Failure;
 use super::Format;
 use super::Share;
 use super::StreamArgs;
@@ -38,6 +39,17 @@ pub struct ExperimentArgs {
 }
 
 impl ExperimentArgs {
+    /// The directory of the results, which is made when there is none.
+    ///
+    /// # Errors
+    /// A usage failure when it cannot be made.
+    pub fn create_out(&self) -> Result<PathBuf, Failure> {
+        let out = self.out.clone();
+        std::fs::create_dir_all(&out)
+            .map_err(|error| Failure::usage(format!("-out {}: {error}", out.display())))?;
+        Ok(out)
+    }
+
     /// How much the private Postgres' write-ahead log carries.
     pub fn wal_level(&self) -> WalLevel {
         match self.wal_minimal {

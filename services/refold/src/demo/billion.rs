@@ -41,9 +41,7 @@ pub(crate) async fn run(
     args: BenchBillionArgs,
     projections: Projections,
 ) -> Result<ExitCode, Failure> {
-    let out = args.common.out.clone();
-    std::fs::create_dir_all(&out)
-        .map_err(|error| Failure::usage(format!("-out {}: {error}", out.display())))?;
+    let out = args.common.create_out()?;
     let mut phases = Phases::open(&out.join("state.json"), &plan(&args))?;
     let dir = args.common.dir("billion");
     std::fs::create_dir_all(&dir)

@@ -21,11 +21,11 @@ use serde_json::json;
 
 use super::LIVE;
 use super::NEW;
+use super::scene::Experiment;
 use super::scene::Scene;
-use super::scene::Staging;
+use crate::bench::report::write;
 use crate::cli::BenchProofCostArgs;
 use crate::cli::Count;
-use crate::cli::DemoArgs;
 use crate::cli::Failure;
 use crate::cli::Kind;
 use crate::command::verify::except_sql;
@@ -61,43 +61,24 @@ pub(crate) async fn run(
     args: BenchProofCostArgs,
     projections: Projections,
 ) -> Result<ExitCode, Failure> {
-    let out = args.common.out.clone();
-    std::fs::create_dir_all(&out)
-        .map_err(|error| Failure::usage(format!("-out {}: {error}", out.display())))?;
-    let staging = Staging {
-        wal_level: args.common.wal_level(),
-        projector_flags: args.common.engine_flags(),
-        ..Staging::default()
+    let out = args.common.create_out()?;
+    let experiment = Experiment {
+        stream: &args.stream,
+        common: &args.common,
+        codec: &args.codec,
+        tail_rate: args.tail_rate,
+        read_rate: Count(0),
     };
-    let mut scene = Scene::open(demo_args(&args), staging, projections.clone()).await?;
+    let mut scene = experiment.open(projections.clone()).await?;
     let outcome = play(&args, &mut scene, &projections).await;
     let closed = scene.close().await;
     let result = outcome?;
     closed?;
-    let path = out.join("result.json");
-    std::fs::write(&path, format!("{result:#}\n"))
-        .map_err(|error| Failure::error(&format!("write {}", path.display()), error))?;
+    write(&out.join("result.json"), &format!("{result:#}\n"))?;
     println!("{result}");
     match result["false_findings"] == json!(0) && result["except_rows"] == json!(0) {
         true => Ok(ExitCode::SUCCESS),
         false => Ok(ExitCode::from(Kind::Differences.code())),
-    }
-}
-
-fn demo_args(args: &BenchProofCostArgs) -> DemoArgs {
-    DemoArgs {
-        stream: args.stream.clone(),
-        codec: args.codec.clone(),
-        format: crate::cli::Format::Proto,
-        tail_rate: args.tail_rate,
-        read_rate: Count(0),
-        reads: Count(0),
-        kills: 0,
-        rate_limit: Count(0),
-        stack_dir: args.common.stack_dir.clone(),
-        json: true,
-        brokers: None,
-        postgres: None,
     }
 }
 

@@ -29,8 +29,11 @@ use super::processes::Role;
 use super::processes::free_address;
 use crate::cli::Count;
 use crate::cli::DemoArgs;
+use crate::cli::ExperimentArgs;
 use crate::cli::Failure;
+use crate::cli::Format;
 use crate::cli::Kind;
+use crate::cli::StreamArgs;
 use crate::cli::word;
 use crate::connect;
 use crate::load::FreshIds;
@@ -77,6 +80,42 @@ impl Default for Staging {
             look: Duration::from_millis(5),
             keep_free: 0,
         }
+    }
+}
+
+/// The flags of an experiment that plays a scene.
+pub(super) struct Experiment<'a> {
+    pub(super) stream: &'a StreamArgs,
+    pub(super) common: &'a ExperimentArgs,
+    pub(super) codec: &'a str,
+    pub(super) tail_rate: Count,
+    pub(super) read_rate: Count,
+}
+
+impl Experiment<'_> {
+    /// Opens its scene, of protobuf events and without kills.
+    pub(super) async fn open(&self, projections: Projections) -> Result<Scene, Failure> {
+        let args = DemoArgs {
+            stream: self.stream.clone(),
+            codec: self.codec.to_owned(),
+            format: Format::Proto,
+            tail_rate: self.tail_rate,
+            read_rate: self.read_rate,
+            reads: Count(0),
+            kills: 0,
+            rate_limit: Count(0),
+            stack_dir: self.common.stack_dir.clone(),
+            json: true,
+            brokers: None,
+            postgres: None,
+        };
+        let staging = Staging {
+            wal_level: self.common.wal_level(),
+            keep: self.common.keep,
+            projector_flags: self.common.engine_flags(),
+            ..Staging::default()
+        };
+        Scene::open(args, staging, projections).await
     }
 }
 

@@ -11,7 +11,6 @@
 
 mod switches;
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,11 +27,11 @@ use tokio::time::Instant;
 
 use super::LIVE;
 use super::NEW;
+use super::scene::Experiment;
 use super::scene::Scene;
-use super::scene::Staging;
+use crate::bench::report::write;
 use crate::cli::BenchThousandSwitchesArgs;
 use crate::cli::Count;
-use crate::cli::DemoArgs;
 use crate::cli::Failure;
 use crate::cli::Kind;
 use crate::command::verify::scan_once;
@@ -84,24 +83,26 @@ pub(crate) async fn run(
         let sentence = "-readers, -cycles and -aggregates must be above 0";
         return Err(Failure::usage(sentence));
     }
-    let out = args.common.out.clone();
-    std::fs::create_dir_all(&out)
-        .map_err(|error| Failure::usage(format!("-out {}: {error}", out.display())))?;
+    let out = args.common.create_out()?;
     let pair = (find(&projections, NEW)?, find(&projections, LIVE)?);
-    let staging = Staging {
-        wal_level: args.common.wal_level(),
-        keep: args.common.keep,
-        projector_flags: args.common.engine_flags(),
-        ..Staging::default()
+    let experiment = Experiment {
+        stream: &args.stream,
+        common: &args.common,
+        codec: &args.codec,
+        tail_rate: args.tail_rate,
+        read_rate: Count(0),
     };
-    let mut scene = Scene::open(demo_args(&args), staging, projections).await?;
+    let mut scene = experiment.open(projections).await?;
     let outcome = play(&args, &mut scene, pair).await;
     let closed = scene.close().await;
     let measured = outcome?;
     let result = measured.to_json();
-    write(&out, "switches.csv", &measured.switches.csv())?;
-    write(&out, "failed-reads.txt", &failed_reads(&measured.reads))?;
-    write(&out, "result.json", &format!("{result:#}\n"))?;
+    write(&out.join("switches.csv"), &measured.switches.csv())?;
+    write(
+        &out.join("failed-reads.txt"),
+        &failed_reads(&measured.reads),
+    )?;
+    write(&out.join("result.json"), &format!("{result:#}\n"))?;
     println!("{result}");
     closed?;
     let clean = CLEAN.iter().all(|name| result[*name] == json!(0));
@@ -109,29 +110,6 @@ pub(crate) async fn run(
         true => Ok(ExitCode::SUCCESS),
         false => Ok(ExitCode::from(Kind::Differences.code())),
     }
-}
-
-fn demo_args(args: &BenchThousandSwitchesArgs) -> DemoArgs {
-    DemoArgs {
-        stream: args.stream.clone(),
-        codec: args.codec.clone(),
-        format: crate::cli::Format::Proto,
-        tail_rate: args.tail_rate,
-        read_rate: Count(0),
-        reads: Count(0),
-        kills: 0,
-        rate_limit: Count(0),
-        stack_dir: args.common.stack_dir.clone(),
-        json: true,
-        brokers: None,
-        postgres: None,
-    }
-}
-
-fn write(out: &Path, name: &str, text: &str) -> Result<(), Failure> {
-    let path = out.join(name);
-    std::fs::write(&path, text)
-        .map_err(|error| Failure::error(&format!("write {}", path.display()), error))
 }
 
 /// A line of every failed read that was kept: when, what and why.

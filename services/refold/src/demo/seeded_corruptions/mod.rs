@@ -8,7 +8,6 @@ mod checker;
 mod inject;
 mod kinds;
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +24,11 @@ use self::inject::Ground;
 use self::kinds::KINDS;
 use super::LIVE;
 use super::NEW;
+use super::scene::Experiment;
 use super::scene::Scene;
-use super::scene::Staging;
+use crate::bench::report::write;
 use crate::cli::BenchSeededCorruptionsArgs;
 use crate::cli::Count;
-use crate::cli::DemoArgs;
 use crate::cli::Failure;
 use crate::cli::Kind as FailureKind;
 use crate::machine;
@@ -68,16 +67,16 @@ pub(crate) async fn run(
     args: BenchSeededCorruptionsArgs,
     projections: Projections,
 ) -> Result<ExitCode, Failure> {
-    let out = args.common.out.clone();
-    std::fs::create_dir_all(&out)
-        .map_err(|error| Failure::usage(format!("-out {}: {error}", out.display())))?;
+    let out = args.common.create_out()?;
     let pair = (find(&projections, LIVE)?, find(&projections, NEW)?);
-    let staging = Staging {
-        wal_level: args.common.wal_level(),
-        projector_flags: args.common.engine_flags(),
-        ..Staging::default()
+    let experiment = Experiment {
+        stream: &args.stream,
+        common: &args.common,
+        codec: &args.codec,
+        tail_rate: args.tail_rate,
+        read_rate: Count(0),
     };
-    let mut scene = Scene::open(demo_args(&args), staging, projections).await?;
+    let mut scene = experiment.open(projections).await?;
     let checker = Checker {
         registry: scene.registry().await?,
         session: scene.session()?,
@@ -90,38 +89,15 @@ pub(crate) async fn run(
     let outcome = outcome?;
     closed?;
     let result = outcome.to_json(&args);
-    write(&out, "result.json", &format!("{result:#}\n"))?;
+    write(&out.join("result.json"), &format!("{result:#}\n"))?;
     let table = outcome.table();
-    write(&out, "table.txt", &table)?;
+    write(&out.join("table.txt"), &table)?;
     print!("{table}");
     println!("{result}");
     let missed = outcome.trials.iter().any(|t| t.found.layers().is_empty());
     match !missed && outcome.false_findings.is_empty() {
         true => Ok(ExitCode::SUCCESS),
         false => Ok(ExitCode::from(FailureKind::Differences.code())),
-    }
-}
-
-fn write(out: &Path, name: &str, text: &str) -> Result<(), Failure> {
-    let path = out.join(name);
-    std::fs::write(&path, text)
-        .map_err(|error| Failure::error(&format!("write {}", path.display()), error))
-}
-
-fn demo_args(args: &BenchSeededCorruptionsArgs) -> DemoArgs {
-    DemoArgs {
-        stream: args.stream.clone(),
-        codec: args.codec.clone(),
-        format: crate::cli::Format::Proto,
-        tail_rate: args.tail_rate,
-        read_rate: Count(0),
-        reads: Count(0),
-        kills: 0,
-        rate_limit: Count(0),
-        stack_dir: args.common.stack_dir.clone(),
-        json: true,
-        brokers: None,
-        postgres: None,
     }
 }
 
