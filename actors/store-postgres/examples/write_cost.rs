@@ -1,4 +1,4 @@
-//! Times the two write paths against a server: `timing DSN [ROWS] [BATCH]`.
+//! Times the two write paths against a server: `write_cost DSN [ROWS] [BATCH]`.
 //!
 //! One partition, five columns. Prints the seconds of each stage of a bulk load
 //! and the rows per second of upserts in batches, with and without waiting for

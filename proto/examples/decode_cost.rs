@@ -1,4 +1,4 @@
-//! What decoding costs: `cargo run --release -p refold-proto --example timing`.
+//! What decoding costs: `cargo run --release -p refold-proto --example decode_cost`.
 //!
 //! Prints nanoseconds per event, the best of many short rounds over the golden
 //! events that make up most of a log, for the borrowed decoders and for prost.
