@@ -64,9 +64,13 @@ pub(crate) async fn promote(
     request: &PromoteRequest,
     specs: Specs<'_>,
 ) -> Result<Promotion, RegistryError> {
-    let transaction = sessions.begin(SETTINGS).await?;
+    let transaction = sessions.start().await?;
     let started = transaction.begun();
-    let found = Found::read(&transaction, request).await?;
+    let (xid, found) = futures::join!(
+        transaction.begin(SETTINGS),
+        Found::read(&transaction, request)
+    );
+    let (transaction, found) = (transaction.with(xid?), found?);
     let Some(active) = found.active else {
         let reason = format!("no version of the projection of {} is active", request.to);
         return Err(refuse(transaction, reason).await);
@@ -114,8 +118,7 @@ pub(crate) async fn promote(
         barrier: Some(request.barrier),
         actor: &request.actor,
     };
-    switch(&transaction, &order, &mut promotion).await?;
-    transaction.commit().await?;
+    switch(transaction, &order, &mut promotion).await?;
     promotion.changed = true;
     promotion.flip = started.elapsed();
     Ok(promotion)
@@ -298,9 +301,9 @@ struct Order<'a> {
     actor: &'a str,
 }
 
-/// Flips the rows, and completes `promotion` with what the database gave it.
+/// Flips the rows, commits, and completes `promotion` with what the database gave it.
 async fn switch(
-    transaction: &Transaction<'_>,
+    transaction: Transaction<'_>,
     order: &Order<'_>,
     promotion: &mut Promotion,
 ) -> Result<(), RegistryError> {
@@ -308,7 +311,7 @@ async fn switch(
     let vector: BTreeMap<String, i64> = vector.map(|(p, x)| (p.0.to_string(), x.0)).collect();
     let gates: Vec<Value> = promotion.gates.iter().map(gate_json).collect();
     let switched = transaction
-        .one(
+        .one_and_commit(
             "switch the active version",
             SWITCH,
             &[
@@ -464,8 +467,7 @@ pub(crate) async fn activate_first(
         barrier: None,
         actor,
     };
-    switch(&transaction, &order, &mut promotion).await?;
-    transaction.commit().await?;
+    switch(transaction, &order, &mut promotion).await?;
     Ok(ActiveRow {
         version,
         generation: promotion.generation,

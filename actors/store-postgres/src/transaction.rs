@@ -112,15 +112,19 @@ impl Sessions {
     /// Begins a writing transaction with the isolation and time-outs in `settings`
     /// (statements, `set local ..`).
     pub(crate) async fn begin(&self, settings: &str) -> Result<Transaction<'_>, RegistryError> {
+        let transaction = self.start().await?;
+        let xid = transaction.begin(settings).await?;
+        Ok(transaction.with(xid))
+    }
+
+    /// Checks a connection out for a transaction whose first statements are sent with its `begin`.
+    pub(crate) async fn start(&self) -> Result<Transaction<'_>, RegistryError> {
         let mut connection = self.check_out().await?;
         connection.in_transaction = true;
-        let begun = Instant::now();
-        let xid = connection.session.begin(settings).await;
-        let xid = xid.map_err(registry_error)?;
         Ok(Transaction {
             connection,
-            xid,
-            begun,
+            xid: String::new(),
+            begun: Instant::now(),
         })
     }
 }
@@ -129,7 +133,8 @@ impl Sessions {
 #[derive(Debug)]
 pub(crate) struct Transaction<'a> {
     connection: PooledConnection<'a, SessionManager>,
-    /// Its id, by which its commit is checked.
+    /// Its id, by which its commit is checked; empty until `begin` was answered, and a commit
+    /// without one is refused.
     xid: String,
     begun: Instant,
 }
@@ -142,6 +147,19 @@ impl Transaction<'_> {
 
     fn session(&self) -> &Session {
         &self.connection.session
+    }
+
+    /// Sends `begin` with `settings` and returns the transaction's id. What is polled after
+    /// this future reaches the server behind it; if it fails, that ran outside of any
+    /// transaction, so nothing that writes may be sent along.
+    pub(crate) async fn begin(&self, settings: &str) -> Result<String, RegistryError> {
+        let xid = self.session().begin(settings).await;
+        xid.map_err(registry_error)
+    }
+
+    /// The transaction that `begin` answered `xid` for.
+    pub(crate) fn with(self, xid: String) -> Self {
+        Self { xid, ..self }
     }
 
     /// Runs a statement and returns its rows.
@@ -181,6 +199,36 @@ impl Transaction<'_> {
         outcome.map_err(registry_error)?;
         self.connection.in_transaction = false;
         Ok(())
+    }
+
+    /// Runs a statement that answers one row and commits, both in one wait: the server takes the
+    /// commit when the statement is through, and turns it into a rollback when it failed.
+    ///
+    /// # Errors
+    /// The statement's error, after which nothing has changed, unless the commit is known to be
+    /// in: then only the row was lost, and the caller may ask for it again.
+    pub(crate) async fn one_and_commit(
+        mut self,
+        what: &str,
+        sql: &str,
+        parameters: &[&dyn Parameter],
+    ) -> Result<Row, RegistryError> {
+        // This macro polls in the order in which they stand here; that is the order on the wire.
+        let (row, outcome) = futures::join!(
+            self.one(what, sql, parameters),
+            self.session().commit(&self.xid)
+        );
+        match (row, outcome) {
+            (Ok(row), Ok(())) => {
+                self.connection.in_transaction = false;
+                Ok(row)
+            }
+            (Ok(_), Err(outcome)) => Err(registry_error(outcome)),
+            (Err(error), Err(_)) => Err(error),
+            (Err(error), Ok(())) => Err(RegistryError::Unreachable(format!(
+                "{what}: it is in, and its answer was lost ({error}); ask again"
+            ))),
+        }
     }
 
     /// Gives everything up.
