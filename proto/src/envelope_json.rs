@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Visitor};
 use serde_json::value::RawValue;
 
+use crate::ascii;
 use crate::envelope::{EnvelopeRef, FORMAT, IdRef, Payload};
 use crate::error::{DecodeError, Reason};
 use crate::json_scan::{Scan, once};
@@ -41,7 +42,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<EnvelopeRef<'_>, DecodeError> {
 /// Reads what practically every event of a log is: see [`crate::json_scan`].
 #[inline]
 pub(crate) fn plain(bytes: &[u8]) -> Option<EnvelopeRef<'_>> {
-    let mut scan = Scan::new(std::str::from_utf8(bytes).ok()?);
+    let mut scan = Scan::new(utf8(bytes)?);
     let (mut format, mut id, mut version) = (None, None, None);
     let (mut kind, mut ts_micros, mut payload) = (None, None, None);
     scan.object(|scan, name| match name {
@@ -64,6 +65,41 @@ pub(crate) fn plain(bytes: &[u8]) -> Option<EnvelopeRef<'_>> {
         ts_micros: ts_micros?,
         payload: Payload::Json(payload?),
     })
+}
+
+/// Reads an envelope in front of its payload as this crate writes it, and takes for the payload what
+/// stands between its name and the last brace, unread.
+#[inline]
+pub(crate) fn head(bytes: &[u8]) -> Option<EnvelopeRef<'_>> {
+    let mut scan = Scan::new(utf8(bytes)?);
+    scan.literal(b"{\"format\":1,\"aggregate_id\":")?;
+    let id = plain_id(&mut scan)?;
+    scan.literal(b",\"version\":")?;
+    let version = scan.uint()?;
+    scan.literal(b",\"type\":")?;
+    let kind = scan.string()?;
+    scan.literal(b",\"ts\":")?;
+    let ts_micros = plain_ts(&mut scan)?;
+    scan.literal(b",\"payload\":")?;
+    let payload = scan.rest()?.strip_suffix('}')?;
+    if version == 0 || kind.is_empty() || !payload.starts_with('{') {
+        return None;
+    }
+    Some(EnvelopeRef {
+        id,
+        version,
+        kind: Cow::Borrowed(kind),
+        ts_micros,
+        payload: Payload::Json(payload),
+    })
+}
+
+#[inline]
+fn utf8(bytes: &[u8]) -> Option<&str> {
+    match ascii::text(bytes, bytes.len()) {
+        Some(text) => Some(text),
+        None => std::str::from_utf8(bytes).ok(),
+    }
 }
 
 #[inline]

@@ -8,6 +8,8 @@
 //! to be what `serde_json` reads: the tests in `json_differential` hold it to that, on built
 //! and on mutated text.
 
+use crate::ascii::{WIDTH, specials};
+
 /// How deep passed-over values may nest here.
 const MAX_NESTING: u32 = 32;
 
@@ -91,25 +93,17 @@ impl<'a> Scan<'a> {
         Some(text)
     }
 
-    /// Moves to the closing quote, eight bytes at a time: the lowest byte that
-    /// is a quote, a backslash or a control character has its top bit set in
-    /// `special` (bytes above it may have it set for no reason).
+    /// Moves to the closing quote, sixteen bytes at a time.
     #[inline]
     fn seek_quote(&mut self) -> Option<()> {
         let bytes = self.bytes();
-        while let Some(word) = bytes.get(self.at..).and_then(<[u8]>::first_chunk::<8>) {
-            let word = u64::from_le_bytes(*word);
-            let (quote, backslash) = (word ^ (ONES * 0x22), word ^ (ONES * 0x5c));
-            let special = quote.wrapping_sub(ONES) & !quote
-                | backslash.wrapping_sub(ONES) & !backslash
-                | word.wrapping_sub(ONES * 0x20) & !word;
-            let special = special & (ONES * 0x80);
-            if special == 0 {
-                self.at += 8;
-                continue;
+        while let Some(block) = bytes.get(self.at..).and_then(<[u8]>::first_chunk) {
+            let specials = specials(block);
+            if specials != 0 {
+                self.at += specials.trailing_zeros() as usize;
+                return (bytes[self.at] == b'"').then_some(());
             }
-            self.at += special.trailing_zeros() as usize / 8;
-            return (bytes[self.at] == b'"').then_some(());
+            self.at += WIDTH;
         }
         loop {
             match *bytes.get(self.at)? {
@@ -118,6 +112,41 @@ impl<'a> Scan<'a> {
                 _ => self.at += 1,
             }
         }
+    }
+
+    /// Passes over `literal`, if exactly that comes next.
+    #[inline]
+    pub(crate) fn literal<const N: usize>(&mut self, literal: &[u8; N]) -> Option<()> {
+        let found = self.bytes().get(self.at..)?.first_chunk::<N>()?;
+        self.at += N;
+        (found == literal).then_some(())
+    }
+
+    /// Passes over the rest of an object and of the text, if that is members of text without
+    /// white space around them, and none is called `name`.
+    #[inline]
+    pub(crate) fn only_text_follows(&mut self, name: &str) -> Option<()> {
+        loop {
+            match *self.bytes().get(self.at..)? {
+                [b',', b'"', ..] => self.at += 2,
+                [b'}'] => return Some(()),
+                _ => return None,
+            }
+            let start = self.at;
+            self.seek_quote()?;
+            if &self.bytes()[start..self.at] == name.as_bytes() {
+                return None;
+            }
+            self.literal(b"\":\"")?;
+            self.seek_quote()?;
+            self.at += 1;
+        }
+    }
+
+    /// What was not read yet.
+    #[inline]
+    pub(crate) fn rest(&self) -> Option<&'a str> {
+        self.text.get(self.at..)
     }
 
     /// An integer of at most 18 digits, so that it fits wherever it is wanted.
@@ -238,8 +267,6 @@ impl<'a> Scan<'a> {
         rest.starts_with(word).then_some(())
     }
 }
-
-const ONES: u64 = 0x0101_0101_0101_0101;
 
 /// Keeps the first value of a member; a second one is the library's to refuse.
 #[inline]

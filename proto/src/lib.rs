@@ -27,8 +27,8 @@ mod wire;
 mod write;
 
 pub use envelope::{
-    EnvelopeRef, FORMAT, IdRef, MAX_VALUE_BYTES, Payload, UnknownWireFormat, WireFormat, decode,
-    decode_into, decode_json, decode_proto,
+    EnvelopeRef, Extent, FORMAT, IdRef, MAX_VALUE_BYTES, Payload, UnknownWireFormat, WireFormat,
+    decode, decode_head_into, decode_into, decode_json, decode_proto,
 };
 pub use error::{DecodeError, Reason};
 pub use plain::{PlainEnvelope, PlainId, PlainPayload, decode_plain};

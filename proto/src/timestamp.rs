@@ -52,15 +52,21 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
     let hour = number(&bytes[11..13])?;
     let minute = number(&bytes[14..16])?;
     let second = number(&bytes[17..19])?;
+    if !is_day(year, month, day) || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let fraction = match bytes[19..] {
+        // As `write` writes it.
+        [b'.', ref micros @ .., b'Z'] if micros.len() == 6 => number(micros)?,
+        ref rest => {
+            let (fraction, zone) = fraction(rest)?;
+            if !matches!(zone, b"Z" | b"z" | b"+00:00" | b"-00:00") {
+                return None;
+            }
+            fraction
+        }
+    };
     let days = day_of_date(year, month, day);
-    // A day that does not exist comes back as another date.
-    if date_of_day(days) != (year, month, day) || hour > 23 || minute > 59 || second > 59 {
-        return None;
-    }
-    let (fraction, zone) = fraction(&bytes[19..])?;
-    if !matches!(zone, b"Z" | b"z" | b"+00:00" | b"-00:00") {
-        return None;
-    }
     let seconds = days * SECONDS_PER_DAY + hour * 3600 + minute * 60 + second;
     Some(seconds * MICROS_PER_SECOND + fraction)
 }
@@ -108,6 +114,17 @@ fn day_of_date(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
+fn is_day(year: i64, month: i64, day: i64) -> bool {
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let last = match month {
+        2 => 28 + i64::from(is_leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => return false,
+    };
+    (1..=last).contains(&day)
+}
+
 fn date_of_day(day: i64) -> (i64, i64, i64) {
     let shifted = day + 719_468;
     let era = shifted.div_euclid(146_097);
@@ -151,6 +168,17 @@ mod tests {
             assert_eq!(parse(text.trim_matches('"')), Some(micros), "{text}");
             // A step that is no multiple of anything in the calendar.
             micros += 86_399_123_457 * 97;
+        }
+    }
+
+    #[test]
+    fn days_are_those_that_the_calendar_has() {
+        for year in [0, 1600, 1900, 1999, 2000, 2023, 2024, 9999] {
+            for (month, day) in (0..=13).flat_map(|month| (0..=32).map(move |day| (month, day))) {
+                // A day that does not exist comes back as another date.
+                let back = date_of_day(day_of_date(year, month, day)) == (year, month, day);
+                assert_eq!(is_day(year, month, day), back, "{year}-{month}-{day}");
+            }
         }
     }
 

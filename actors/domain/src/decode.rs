@@ -8,6 +8,7 @@ use refold_projection::Payload;
 use refold_projection::Projection;
 use refold_projection::Uuid;
 use refold_proto::EnvelopeRef;
+pub(crate) use refold_proto::Extent;
 use refold_proto::IdRef;
 pub use refold_proto::WireFormat;
 
@@ -19,27 +20,41 @@ use crate::log::Record;
 /// One sentence when the record has no value or its value is not an envelope.
 #[inline]
 pub fn envelope<'a>(format: WireFormat, record: &Record<'a>) -> Result<EnvelopeRef<'a>, String> {
-    let mut envelope = EnvelopeRef::NONE;
-    envelope_into(format, record, &mut envelope)?;
-    Ok(envelope)
+    whole(format, record.value.ok_or_else(no_value)?)
 }
 
-/// The same to where it is wanted, which costs a fold of many events less.
+/// The envelope in a record's value, read to its end.
+///
+/// # Errors
+/// One sentence when the value is not an envelope.
+#[inline]
+pub(crate) fn whole(format: WireFormat, value: &[u8]) -> Result<EnvelopeRef<'_>, String> {
+    refold_proto::decode(format, value).map_err(|error| undecodable(&error))
+}
+
+/// The envelope of a record on its way to the fold of `P`, to where it is wanted, which costs a
+/// fold of many events less. Only the head of it is read where `P` reads the rest itself.
 ///
 /// # Errors
 /// As [`envelope`]; `out` is then as it was.
 #[inline(always)]
-pub(crate) fn envelope_into<'a>(
+pub(crate) fn envelope_into<'a, P: Projection>(
     format: WireFormat,
     record: &Record<'a>,
     out: &mut EnvelopeRef<'a>,
-) -> Result<(), String> {
-    match record.value {
-        Some(value) => {
-            refold_proto::decode_into(format, value, out).map_err(|error| undecodable(&error))
-        }
-        None => Err("the record has no value, but this log keeps every event".to_owned()),
-    }
+) -> Result<Extent, String> {
+    let value = record.value.ok_or_else(no_value)?;
+    let extent = if P::REFUSES_MALFORMED_JSON {
+        refold_proto::decode_head_into(format, value, out)
+    } else {
+        refold_proto::decode_into(format, value, out).map(|()| Extent::Whole)
+    };
+    extent.map_err(|error| undecodable(&error))
+}
+
+#[cold]
+fn no_value() -> String {
+    "the record has no value, but this log keeps every event".to_owned()
 }
 
 #[cold]

@@ -56,6 +56,10 @@ pub trait Projection: Send + Sync + 'static {
     /// [`Differences::between`]. Without a rule, every difference in a column that is
     /// declared `differs` is taken for a meant one.
     const DIFFERENCES: Option<Differences> = None;
+    /// Whether `decode` refuses every JSON payload that is not one well-formed object from its
+    /// first to its last byte, as `serde_json::from_str` does for a struct. A rebuild then leaves
+    /// it to `decode` to find out, and reads the payload once instead of twice.
+    const REFUSES_MALFORMED_JSON: bool = false;
     /// How writes merge in subwindow replay.
     const MERGE: Merge = Merge::Ordered;
 

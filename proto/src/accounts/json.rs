@@ -90,8 +90,27 @@ pub(crate) fn plain<'a>(kind: &str, text: &'a str) -> Option<AccountEvent<'a>> {
     })
 }
 
+/// The amount of a booking as [`super::body`] writes it: after-image, amount, and nothing but text behind them.
+#[inline]
+fn usual_amount(text: &str) -> Option<i64> {
+    let mut scan = Scan::new(text);
+    scan.literal(b"{\"after\":{\"balance_cents\":")?;
+    scan.int()?;
+    scan.literal(b",\"status\":")?;
+    scan.string()?;
+    scan.literal(b",\"version\":")?;
+    scan.int()?;
+    scan.literal(b"},\"cents\":")?;
+    let cents = scan.int()?;
+    scan.only_text_follows("cents")?;
+    positive(cents).ok()
+}
+
 #[inline]
 fn plain_amount(text: &str) -> Option<i64> {
+    if let Some(cents) = usual_amount(text) {
+        return Some(cents);
+    }
     let mut scan = Scan::new(text);
     let mut cents = None;
     scan.object(|scan, name| match name {

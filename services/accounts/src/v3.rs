@@ -65,6 +65,7 @@ impl Projection for AccountsV3 {
     const NAME: &'static str = "accounts";
     const VERSION: u32 = 3;
     const HANDLES: &'static [&'static str] = event::HANDLES;
+    const REFUSES_MALFORMED_JSON: bool = true;
     const CODE: Fingerprint = CODE;
 
     #[inline]
@@ -99,6 +100,7 @@ impl Projection for AccountsV3Rebuilt {
     const NAME: &'static str = "accounts";
     const VERSION: u32 = 103;
     const HANDLES: &'static [&'static str] = event::HANDLES;
+    const REFUSES_MALFORMED_JSON: bool = true;
     const CODE: Fingerprint = CODE;
     const REPLACES: Option<u32> = Some(AccountsV3::VERSION);
 

@@ -52,6 +52,7 @@ impl Projection for AccountsV4 {
     const NAME: &'static str = "accounts";
     const VERSION: u32 = 4;
     const HANDLES: &'static [&'static str] = event::HANDLES;
+    const REFUSES_MALFORMED_JSON: bool = true;
     const CODE: Fingerprint = source_fingerprint!("event.rs");
     const REPLACES: Option<u32> = Some(AccountsV3::VERSION);
     const DIFFERENCES: Option<Differences> = Some(differences::V3_TO_V4);

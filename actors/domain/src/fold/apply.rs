@@ -14,6 +14,7 @@ use refold_projection::cell::CellReader;
 use super::ApplyFold;
 use super::FoldOptions;
 use super::FoldReport;
+use super::slot::Incoming;
 use super::slot::Slot;
 use super::slot::load_cells;
 use super::slot::read_key;
@@ -115,13 +116,13 @@ impl<P: Projection> ApplyFold for Apply<P> {
         let options = self.options;
         self.pending = None;
         walk(chunk, start, events, until, options, |record| {
-            let envelope = decode::envelope(options.wire, record)?;
-            let key: P::Key = decode::key(&envelope.id)?;
+            let incoming = Incoming::read(decode::envelope(options.wire, record)?);
+            let key: P::Key = decode::key(&incoming.envelope.id)?;
             let Some(slot) = self.cache.get_mut(&key) else {
                 return Err("the row was not fetched before it was folded".to_owned());
             };
             let before = slot.clone();
-            let (outcome, gap) = step(&*self.projection, slot, &envelope, &key, record.offset)?;
+            let (outcome, gap) = step(&*self.projection, slot, &incoming, &key, record.offset)?;
             self.heap_bytes = self.heap_bytes + slot.heap_bytes() - before.heap_bytes();
             if slot.offset != before.offset {
                 self.undo.entry(key.clone()).or_insert(before);
@@ -130,7 +131,7 @@ impl<P: Projection> ApplyFold for Apply<P> {
                 key: key.borrow().to_string(),
                 offset: record.offset,
                 expected,
-                found: envelope.version,
+                found: incoming.envelope.version,
             });
             Ok((outcome, gap))
         })

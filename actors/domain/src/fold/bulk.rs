@@ -15,7 +15,6 @@ use foldhash::fast::RandomState;
 use refold_projection::Key;
 use refold_projection::Projection;
 use refold_projection::Row;
-use refold_proto::EnvelopeRef;
 
 use super::BulkFold;
 use super::FoldOptions;
@@ -23,6 +22,7 @@ use super::FoldReport;
 use super::Halt;
 use super::TupleRun;
 use super::class::KeyClass;
+use super::slot::Incoming;
 use super::slot::Slot;
 use super::slot::Step;
 use super::slot::load_cells;
@@ -31,7 +31,6 @@ use super::table::Entry;
 use super::table::SortedPlaces;
 use super::table::Table;
 use crate::batch::EventGap;
-use crate::decode;
 use crate::log::Chunk;
 use crate::log::Record;
 use crate::position::Offset;
@@ -66,14 +65,14 @@ struct Group<'a, K> {
     end: GroupEnd,
 }
 
-/// A decoded event on its way to its aggregate.
+/// A decoded event with what the table needs of it.
 #[derive(Clone)]
 struct Prepared<'a> {
     offset: Offset,
     hash: u64,
     /// Whether the key is of this fold's class.
     own: bool,
-    envelope: EnvelopeRef<'a>,
+    incoming: Incoming<'a>,
 }
 
 /// Why a group ended where it did.
@@ -90,7 +89,7 @@ impl<K> Group<'_, K> {
             offset: Offset(0),
             hash: 0,
             own: false,
-            envelope: EnvelopeRef::NONE,
+            incoming: Incoming::NONE,
         };
         Self {
             events: vec![vacant; GROUP],
@@ -128,8 +127,7 @@ impl<P: Projection> Bulk<P> {
     /// Decodes an event to its place in a group.
     #[inline(always)]
     fn prepare<'a>(&self, record: &Record<'a>, to: &mut Prepared<'a>) -> Result<P::Key, String> {
-        decode::envelope_into(self.options.wire, record, &mut to.envelope)?;
-        let key: P::Key = decode::key(&to.envelope.id)?;
+        let key = to.incoming.take::<P>(self.options.wire, record)?;
         to.offset = record.offset;
         to.hash = self.table.hash(&key);
         to.own = self.class.has(to.hash);
@@ -205,14 +203,23 @@ impl<P: Projection> Bulk<P> {
             offset,
             hash,
             own,
-            envelope,
+            incoming,
         } = prepared;
         if !own {
-            return self.check_foreign(envelope);
+            return self.check_foreign(incoming);
         }
         let (Entry { slot, .. }, fresh) = self.table.find_or_insert(key, *hash);
         let heap_before = slot.heap_bytes();
-        let (outcome, gap) = step(&*self.projection, slot, envelope, key, *offset)?;
+        let (outcome, gap) = match step(&*self.projection, slot, incoming, key, *offset) {
+            Ok(step) => step,
+            Err(reason) => {
+                // An aggregate that no event was folded of has no row, not even a deleted one.
+                if fresh {
+                    self.table.take_back(*hash);
+                }
+                return Err(reason);
+            }
+        };
         self.heap_bytes = self.heap_bytes + slot.heap_bytes() - heap_before;
         if fresh {
             self.heap_bytes += key.heap_bytes();
@@ -232,7 +239,7 @@ impl<P: Projection> Bulk<P> {
                 key: key.borrow().to_string(),
                 offset: *offset,
                 expected,
-                found: envelope.version,
+                found: incoming.envelope.version,
             });
         }
         Ok(())
@@ -240,12 +247,14 @@ impl<P: Projection> Bulk<P> {
 
     /// An event of another fold's key: only whether it can be decoded at all
     /// matters, because the history of all keys ends in front of one that cannot.
-    fn check_foreign(&self, envelope: &EnvelopeRef<'_>) -> Result<(), String> {
-        if !self.first || !P::HANDLES.contains(&&*envelope.kind) {
+    fn check_foreign(&self, incoming: &Incoming<'_>) -> Result<(), String> {
+        if !self.first {
             return Ok(());
         }
-        let decoded = decode::event::<P>(envelope).map(drop);
-        decoded.map_err(|error| format!("event {} cannot be decoded: {error}", envelope.kind))
+        if P::HANDLES.contains(&&*incoming.envelope.kind) {
+            return incoming.try_decode::<P>();
+        }
+        incoming.check()
     }
 }
 

@@ -10,6 +10,8 @@ mod bulk;
 #[cfg(test)]
 mod bulk_tests;
 mod class;
+#[cfg(test)]
+mod json_tests;
 mod memory;
 mod slot;
 mod table;

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use refold_projection::Change;
+use refold_projection::DecodeError;
 use refold_projection::Envelope;
 use refold_projection::Key;
 use refold_projection::KeyRef;
@@ -24,6 +25,8 @@ use super::FoldReport;
 use super::Halt;
 use crate::batch::EventGap;
 use crate::decode;
+use crate::decode::Extent;
+use crate::decode::WireFormat;
 use crate::log::Chunk;
 use crate::log::Record;
 use crate::position::Offset;
@@ -100,6 +103,83 @@ pub(super) enum Step {
     Unhandled,
 }
 
+/// A decoded event on its way to its aggregate.
+#[derive(Debug, Clone)]
+pub(super) struct Incoming<'a> {
+    pub(super) envelope: EnvelopeRef<'a>,
+    /// The value that only the head was read of, and its form.
+    unread: Option<(WireFormat, &'a [u8])>,
+}
+
+impl<'a> Incoming<'a> {
+    /// No event.
+    pub(super) const NONE: Self = Self {
+        envelope: EnvelopeRef::NONE,
+        unread: None,
+    };
+
+    /// An event whose envelope was read as a whole.
+    pub(super) fn read(envelope: EnvelopeRef<'a>) -> Self {
+        Self {
+            envelope,
+            unread: None,
+        }
+    }
+
+    /// Takes the event of a record in, as far as a fold of `P` wants it read.
+    #[inline(always)]
+    pub(super) fn take<P: Projection>(
+        &mut self,
+        wire: WireFormat,
+        record: &Record<'a>,
+    ) -> Result<P::Key, String> {
+        let extent = decode::envelope_into::<P>(wire, record, &mut self.envelope)?;
+        self.unread = match extent {
+            Extent::Whole => None,
+            Extent::Head => record.value.map(|value| (wire, value)),
+        };
+        match decode::key(&self.envelope.id) {
+            Ok(key) => Ok(key),
+            // What is wrong with the value itself comes first.
+            Err(reason) => self.check().and(Err(reason)),
+        }
+    }
+
+    /// Reads the rest of a value of which nobody decodes the payload.
+    #[inline]
+    pub(super) fn check(&self) -> Result<(), String> {
+        match self.unread {
+            None => Ok(()),
+            Some((wire, value)) => decode::whole(wire, value).map(drop),
+        }
+    }
+
+    /// The envelope once more, when its payload could not be decoded as it was found: the value
+    /// is malformed, or goes on behind the payload.
+    #[cold]
+    fn reread(&self) -> Result<EnvelopeRef<'a>, String> {
+        match self.unread {
+            None => Ok(self.envelope.clone()),
+            Some((wire, value)) => decode::whole(wire, value),
+        }
+    }
+
+    /// Decodes the event and gives it away again: whether that can be done is all that matters.
+    pub(super) fn try_decode<P: Projection>(&self) -> Result<(), String> {
+        if decode::event::<P>(&self.envelope).is_ok() {
+            return Ok(());
+        }
+        let whole = self.reread()?;
+        let decoded = decode::event::<P>(&whole).map(drop);
+        decoded.map_err(|error| undecodable(&whole, &error))
+    }
+}
+
+#[cold]
+fn undecodable(envelope: &EnvelopeRef<'_>, error: &DecodeError) -> String {
+    format!("event {} cannot be decoded: {error}", envelope.kind)
+}
+
 /// Folds an admitted event of a slot, or counts it.
 ///
 /// Every event advances the aggregate's position, whether the projection
@@ -109,23 +189,33 @@ pub(super) enum Step {
 pub(super) fn step<P: Projection>(
     projection: &P,
     slot: &mut Slot<P::Row>,
-    envelope: &EnvelopeRef<'_>,
+    incoming: &Incoming<'_>,
     key: &P::Key,
     offset: Offset,
 ) -> Result<(Step, Option<u64>), String> {
+    let mut envelope = &incoming.envelope;
     let at = Position {
         version: envelope.version,
         offset: offset.0,
     };
     let gap = match admit(slot.position(), at) {
-        Admission::Duplicate => return Ok((Step::Duplicate, None)),
+        Admission::Duplicate => {
+            incoming.check()?;
+            return Ok((Step::Duplicate, None));
+        }
         Admission::Apply => None,
         Admission::Gap { expected } => Some(expected),
     };
     let handled = P::HANDLES.contains(&&*envelope.kind);
     if handled {
-        let event = decode::event::<P>(envelope)
-            .map_err(|error| format!("event {} cannot be decoded: {error}", envelope.kind))?;
+        let whole;
+        let mut decoded = decode::event::<P>(envelope);
+        if decoded.is_err() {
+            whole = incoming.reread()?;
+            envelope = &whole;
+            decoded = decode::event::<P>(envelope);
+        }
+        let event = decoded.map_err(|error| undecodable(envelope, &error))?;
         let envelope = Envelope {
             key: key.borrow(),
             version: envelope.version,
@@ -138,6 +228,8 @@ pub(super) fn step<P: Projection>(
             Change::Delete => slot.row = None,
             Change::Skip => {}
         }
+    } else {
+        incoming.check()?;
     }
     slot.version = at.version;
     slot.offset = at.offset;

@@ -132,6 +132,29 @@ impl<K: Key, R: Row> Table<K, R> {
         (self.at_mut(place), fresh)
     }
 
+    /// Takes the newest entry out again. `hash` is its key's, and nothing was found or inserted since.
+    #[cold]
+    pub(super) fn take_back(&mut self, hash: u64) {
+        let Some(place) = self.len.checked_sub(1) else {
+            return;
+        };
+        let word = word_of(tag_of(hash), place as u32);
+        let mask = self.index.len() - 1;
+        let start = self.start(tag_of(hash));
+        let mut chain = (start..start + self.index.len()).map(|at| at & mask);
+        if let Some(at) = chain.find(|at| self.index[*at] == word) {
+            // It ends its chain of words: no other one is found by way of it.
+            self.index[at] = EMPTY;
+        }
+        if let Some(last) = self.segments.last_mut() {
+            last.pop();
+            if last.is_empty() {
+                self.segments.pop();
+            }
+        }
+        self.len = place;
+    }
+
     /// Keeps the entries whose key's hash `wanted` accepts. Others are dropped
     /// and their memory is given back; what `let_go` makes of each is its own.
     pub(super) fn retain(

@@ -89,6 +89,28 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn what_was_taken_back_was_never_there(
+        script in prop::collection::vec((0_i64..600, any::<bool>()), 0..1_500),
+    ) {
+        let mut table = Table::<i64, Nothing>::new(RandomState::default());
+        let mut kept = Vec::new();
+        for (key, keep) in script {
+            let hash = table.hash(&key);
+            let (entry, fresh) = table.find_or_insert(&key, hash);
+            entry.slot.version += 1;
+            if keep || !fresh {
+                kept.push(key);
+            } else {
+                table.take_back(hash);
+            }
+        }
+        prop_assert_eq!(keys_in_order(&table), expected(&kept));
+        prop_assert_eq!(table.entries().count(), table.len());
+    }
+}
+
 #[test]
 fn a_table_of_several_segments_holds_every_key_and_its_bytes_grow_with_it() {
     let mut table: Table<Uuid, Nothing> = Table::new(RandomState::default());
