@@ -7,6 +7,7 @@ pub mod batch;
 pub mod cutover;
 pub mod decode;
 pub mod diff;
+pub mod duration;
 pub mod fence;
 pub mod fold;
 pub mod log;

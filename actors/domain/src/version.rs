@@ -76,6 +76,12 @@ impl VersionState {
         )
     }
 
+    /// Whether a version in this state is a build that can be given up: finished or not, or
+    /// failed. One that serves or served is retired instead.
+    pub const fn may_be_aborted(self) -> bool {
+        matches!(self, Self::Building | Self::Ready | Self::Failed)
+    }
+
     /// Whether projectors write to a version in this state.
     pub const fn is_projected(self) -> bool {
         matches!(

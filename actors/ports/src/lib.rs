@@ -5,11 +5,13 @@
 
 pub mod conformance;
 pub mod memory;
+pub mod pair;
 pub mod probe;
 pub mod registry;
 pub mod sink;
 pub mod source;
 
+pub use pair::PairReads;
 pub use registry::Registry;
 pub use sink::PartitionWriter;
 pub use sink::Sink;

@@ -333,7 +333,24 @@ pub trait Registry: Send + Sync {
         version: VersionId,
         actor: &str,
         reason: &str,
-    ) -> Result<(), RegistryError>;
+    ) -> Result<(), RegistryError> {
+        let request = RetireRequest {
+            version,
+            abort: false,
+            if_generation: None,
+            actor: actor.to_owned(),
+            reason: reason.to_owned(),
+        };
+        self.retire_as(&request).await
+    }
+
+    /// Retires a version under the conditions of the request. The projectors of a build lose
+    /// their sessions, also in the middle of a transaction.
+    ///
+    /// # Errors
+    /// [`RegistryError::Conflict`] as [`Registry::retire`], and for what is no build when one is
+    /// meant; [`RegistryError::GenerationChanged`].
+    async fn retire_as(&self, request: &RetireRequest) -> Result<(), RegistryError>;
 
     /// Drops the tables of a version that was retired at least `grace` ago, when no
     /// transaction is left that began before. This is the step that cannot be undone: a
@@ -348,6 +365,21 @@ pub trait Registry: Send + Sync {
         grace: Duration,
         actor: &str,
     ) -> Result<(), RegistryError>;
+}
+
+/// How a version is ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetireRequest {
+    /// The version.
+    pub version: VersionId,
+    /// Only a build: a version that serves or served is refused.
+    pub abort: bool,
+    /// The generation that the caller saw, if it insists on it.
+    pub if_generation: Option<i64>,
+    /// Who asks, for the audit.
+    pub actor: String,
+    /// Why, for the audit.
+    pub reason: String,
 }
 
 /// One answer of the read model.
@@ -378,6 +410,16 @@ pub enum ReadError {
     Unavailable(String),
 }
 
+/// An answer with the mark that it stands on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MarkedAnswer {
+    /// The answer.
+    pub answer: ReadAnswer,
+    /// The mark, exclusive, of the answering version in the key's partition, in the same
+    /// snapshot: the row holds every event of the aggregate below it, and none at or above.
+    pub next: Offset,
+}
+
 /// Point reads. The active version is resolved inside the read statement.
 #[async_trait]
 pub trait ReadModel: Send + Sync {
@@ -386,4 +428,15 @@ pub trait ReadModel: Send + Sync {
     /// # Errors
     /// [`ReadError`].
     async fn read(&self, name: &str, key: &str) -> Result<ReadAnswer, ReadError>;
+
+    /// The current row of an aggregate and the mark of its partition, in one snapshot.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    async fn read_marked(&self, name: &str, key: &str) -> Result<MarkedAnswer, ReadError>;
+
+    /// Resolves once the mark of whichever version serves `name` was seen past `offset` in
+    /// `partition`. That is a hint: the version may have changed since, so look again. It may
+    /// never resolve, and costs nothing more when it is dropped.
+    async fn mark_passes(&self, name: &str, partition: Partition, offset: Offset);
 }

@@ -2,6 +2,7 @@
 //! byte, an element of a binary array and a field of a binary answer.
 
 use std::error::Error;
+use std::ops::Range;
 
 use bytes::BytesMut;
 use refold_domain::rows::EncodedRows;
@@ -99,8 +100,13 @@ impl<'a> FromSql<'a> for RawField<'a> {
 
 /// A row of an answer as cells.
 pub(crate) fn row_cells(row: &Row) -> Result<Vec<u8>, tokio_postgres::Error> {
+    cells_of(row, 0..row.len())
+}
+
+/// Some fields of an answer as cells.
+pub(crate) fn cells_of(row: &Row, fields: Range<usize>) -> Result<Vec<u8>, tokio_postgres::Error> {
     let mut cells = Vec::with_capacity(row.raw_size_bytes());
-    for i in 0..row.len() {
+    for i in fields {
         match row.try_get::<_, RawField<'_>>(i)? {
             RawField(Some(bytes)) => write_bytes(&mut cells, bytes),
             RawField(None) => write_null(&mut cells),

@@ -1,9 +1,9 @@
 //! Numbered migrations of the control schema.
 
 use refold_ports::sink::StoreError;
-use tokio_postgres::types::ToSql;
 
 use crate::error::store_error;
+use crate::parameter::typed;
 use crate::session::Session;
 use crate::session::SessionOptions;
 
@@ -70,7 +70,7 @@ pub async fn migrate(options: &SessionOptions) -> Result<usize, StoreError> {
     let session = Session::open(&options, "refold migrate").await?;
     session.batch("begin the migration", LEDGER).await?;
     let what = "read the newest migration";
-    let newest = session.one(what, NEWEST, &[]).await?;
+    let newest = session.one_typed(what, NEWEST, &[]).await?;
     let number: i32 = newest.try_get(0).map_err(|e| store_error(what, &e))?;
     let xid: String = newest.try_get(1).map_err(|e| store_error(what, &e))?;
     if number > MIGRATIONS[MIGRATIONS.len() - 1].number {
@@ -91,7 +91,7 @@ pub async fn migrate(options: &SessionOptions) -> Result<usize, StoreError> {
 async fn run(session: &Session, migration: &Migration) -> Result<bool, StoreError> {
     let what = format!("run migration {} ({})", migration.number, migration.name);
     let found = session
-        .one(&what, FIND, &[&migration.number, &migration.sql])
+        .one_typed(&what, FIND, &[&migration.number, &migration.sql])
         .await?;
     let running: String = found.try_get(0).map_err(|e| store_error(&what, &e))?;
     match found
@@ -107,8 +107,8 @@ async fn run(session: &Session, migration: &Migration) -> Result<bool, StoreErro
         None => {}
     }
     session.batch(&what, migration.sql).await?;
-    let record: [&(dyn ToSql + Sync); 3] = [&migration.number, &migration.name, &running];
-    let recorded = session.client().execute(RECORD, &record);
+    let record = typed(&[&migration.number, &migration.name, &running]);
+    let recorded = session.client().query_typed(RECORD, &record);
     session.within(&what, recorded).await?;
     Ok(true)
 }

@@ -21,8 +21,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use refold_domain::partitioner::partition_of;
+use refold_domain::position::Offset;
 use refold_domain::position::Partition;
 use refold_domain::version::VersionId;
+use refold_ports::registry::MarkedAnswer;
 use refold_ports::registry::ReadAnswer;
 use refold_ports::registry::ReadError;
 use refold_ports::registry::ReadModel;
@@ -32,14 +34,19 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use crate::mark_follower::MarkFollower;
 use crate::readable::Readable;
 use crate::readable::VERSIONS;
 use crate::readable::readable_of;
 use crate::session::SessionOptions;
 use crate::shared_client::Connected;
 use crate::shared_client::SharedClients;
+use crate::shared_client::TypedValue;
+
+const MARKS: &str = include_str!("sql/read_marks.sql");
 
 /// How the read model works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,15 +58,18 @@ pub struct ReadOptions {
     /// Between two looks for versions that came or went. A version is ready for
     /// longer than this before it can be active; one that is not is looked up at once.
     pub refresh: Duration,
+    /// Between two looks at the marks, while somebody waits for one.
+    pub follow: Duration,
 }
 
 impl Default for ReadOptions {
-    /// Three connections keep two server cores busy; 2 s; 200 ms.
+    /// Three connections keep two server cores busy; 2 s; 200 ms; 20 ms.
     fn default() -> Self {
         Self {
             clients: 3,
             deadline: Duration::from_secs(2),
             refresh: Duration::from_millis(200),
+            follow: Duration::from_millis(20),
         }
     }
 }
@@ -68,7 +78,7 @@ impl Default for ReadOptions {
 pub struct PgReadModel {
     shared: Arc<Shared>,
     deadline: Duration,
-    refresher: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl fmt::Debug for PgReadModel {
@@ -82,7 +92,7 @@ impl fmt::Debug for PgReadModel {
 
 impl Drop for PgReadModel {
     fn drop(&mut self) {
-        self.refresher.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -96,6 +106,7 @@ struct Shared {
     looks: AtomicU64,
     /// Longest wait for one answer, below the deadline of the whole read.
     patience: Duration,
+    marks: MarkFollower,
 }
 
 impl PgReadModel {
@@ -103,12 +114,13 @@ impl PgReadModel {
     /// Has to be called inside a runtime: it starts the task that follows the versions.
     pub fn new(options: &SessionOptions, reads: ReadOptions) -> Self {
         let shared = Arc::new(Shared {
-            clients: SharedClients::new(options, reads.clients, reads.deadline),
+            clients: SharedClients::new(options, "refold read", reads.clients, reads.deadline),
             readable: RwLock::default(),
             refreshing: Mutex::new(()),
             looks: AtomicU64::new(0),
             // Leaves the last quarter for a second attempt to fail in.
             patience: reads.deadline * 3 / 4,
+            marks: MarkFollower::default(),
         });
         let follower = Arc::clone(&shared);
         let refresher = tokio::spawn(async move {
@@ -119,18 +131,29 @@ impl PgReadModel {
                 tokio::time::sleep(reads.refresh).await;
             }
         });
+        let follower = Arc::clone(&shared);
+        let looker = tokio::spawn(async move {
+            loop {
+                if let Err(Miss::Failed(error)) = follower.look_at_marks().await {
+                    tracing::debug!(%error, "the marks cannot be read");
+                }
+                tokio::time::sleep(reads.follow).await;
+            }
+        });
         Self {
             shared,
             deadline: reads.deadline,
-            refresher,
+            tasks: [refresher, looker],
         }
     }
-}
 
-#[async_trait]
-impl ReadModel for PgReadModel {
-    async fn read(&self, name: &str, key: &str) -> Result<ReadAnswer, ReadError> {
-        let answer = self.shared.read(name, key);
+    async fn ask(
+        &self,
+        name: &str,
+        key: &str,
+        marked: bool,
+    ) -> Result<(ReadAnswer, Option<Offset>), ReadError> {
+        let answer = self.shared.read(name, key, marked);
         match tokio::time::timeout(self.deadline, answer).await {
             Ok(answer) => answer,
             Err(_) => Err(ReadError::Unavailable(format!(
@@ -138,6 +161,27 @@ impl ReadModel for PgReadModel {
                 self.deadline
             ))),
         }
+    }
+}
+
+#[async_trait]
+impl ReadModel for PgReadModel {
+    async fn read(&self, name: &str, key: &str) -> Result<ReadAnswer, ReadError> {
+        Ok(self.ask(name, key, false).await?.0)
+    }
+
+    async fn read_marked(&self, name: &str, key: &str) -> Result<MarkedAnswer, ReadError> {
+        let (answer, next) = self.ask(name, key, true).await?;
+        // A version that serves has a mark in every partition of its log.
+        let next = next.ok_or_else(|| {
+            let sentence = format!("version {} has no mark in this partition", answer.version);
+            ReadError::Unavailable(sentence)
+        })?;
+        Ok(MarkedAnswer { answer, next })
+    }
+
+    async fn mark_passes(&self, name: &str, partition: Partition, offset: Offset) {
+        self.shared.marks.passes(name, partition, offset).await;
     }
 }
 
@@ -156,13 +200,18 @@ enum Miss {
 }
 
 impl Shared {
-    async fn read(&self, name: &str, key: &str) -> Result<ReadAnswer, ReadError> {
+    async fn read(
+        &self,
+        name: &str,
+        key: &str,
+        marked: bool,
+    ) -> Result<(ReadAnswer, Option<Offset>), ReadError> {
         let mut reason = String::new();
         let mut readable = self.readable(name);
         for _ in 0..ATTEMPTS {
             let missed = match &readable {
                 None => Miss::Stale,
-                Some(found) => match self.read_from(found, name, key).await {
+                Some(found) => match self.read_from(found, name, key, marked).await {
                     Ok(answer) => return Ok(answer),
                     Err(missed) => missed,
                 },
@@ -198,12 +247,14 @@ impl Shared {
         readable: &Readable,
         name: &str,
         key: &str,
-    ) -> Result<ReadAnswer, Miss> {
+        marked: bool,
+    ) -> Result<(ReadAnswer, Option<Offset>), Miss> {
         let parsed = readable.key_type.parse(key);
         let parsed = parsed.map_err(|e| Miss::Failed(ReadError::BadKey(e.to_string())))?;
         let text = parsed.to_string();
         let partition = partition_of(text.as_bytes(), readable.partitions);
-        let row = self.fetch(readable, name, parsed, partition).await?;
+        let place = (partition, marked);
+        let row = self.fetch(readable, name, parsed, place).await?;
         let Some(row) = row else {
             return Err(Miss::Failed(ReadError::NoActiveVersion(name.to_owned())));
         };
@@ -212,12 +263,17 @@ impl Shared {
         if !readable.holds(version) {
             return Err(Miss::Stale);
         }
-        Ok(ReadAnswer {
+        let next: Option<i64> = match marked {
+            true => row.try_get(3).map_err(broken)?,
+            false => None,
+        };
+        let answer = ReadAnswer {
             version,
             generation: row.try_get(1).map_err(broken)?,
             partition,
             row: row.try_get(2).map_err(broken)?,
-        })
+        };
+        Ok((answer, next.map(Offset)))
     }
 
     async fn fetch(
@@ -225,15 +281,12 @@ impl Shared {
         readable: &Readable,
         name: &str,
         key: KeyRef<'_>,
-        partition: Partition,
+        place: (Partition, bool),
     ) -> Result<Option<Row>, Miss> {
         let client = self.clients.get().await.map_err(Miss::Failed)?;
-        let key: Parameter<'_> = key.into();
+        let key: KeyParameter<'_> = key.into();
         let parameters: [&(dyn ToSql + Sync); 2] = [key.as_sql(), &name];
-        let answer = async {
-            let statement = client.statement(readable, partition).await?;
-            client.query_opt(&statement, &parameters).await
-        };
+        let answer = client.read(readable, place, parameters);
         self.within(&client, answer).await
     }
 
@@ -287,14 +340,32 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Waits until somebody waits for a mark, and looks once for all of them.
+    async fn look_at_marks(&self) -> Result<(), Miss> {
+        let names = self.marks.wanted().await;
+        let broken = |e: tokio_postgres::Error| Miss::Failed(ReadError::Unavailable(e.to_string()));
+        let client = self.clients.get().await.map_err(Miss::Failed)?;
+        let parameters: [TypedValue<'_>; 1] = [(&names, Type::TEXT_ARRAY)];
+        let rows = client.query(MARKS, &parameters);
+        for row in self.within(&client, rows).await? {
+            let name: &str = row.try_get(0).map_err(broken)?;
+            let partition = Partition(row.try_get(1).map_err(broken)?);
+            let next = Offset(row.try_get(2).map_err(broken)?);
+            self.marks.seen(name, partition, next);
+        }
+        Ok(())
+    }
+}
+
 /// A key as a statement's parameter.
-enum Parameter<'a> {
+pub(crate) enum KeyParameter<'a> {
     Int(i64),
     Uuid(Uuid),
     Text(&'a str),
 }
 
-impl<'a> From<KeyRef<'a>> for Parameter<'a> {
+impl<'a> From<KeyRef<'a>> for KeyParameter<'a> {
     fn from(key: KeyRef<'a>) -> Self {
         match key {
             KeyRef::Int(v) => Self::Int(v),
@@ -304,8 +375,8 @@ impl<'a> From<KeyRef<'a>> for Parameter<'a> {
     }
 }
 
-impl<'a> Parameter<'a> {
-    fn as_sql(&self) -> &(dyn ToSql + Sync + 'a) {
+impl<'a> KeyParameter<'a> {
+    pub(crate) fn as_sql(&self) -> &(dyn ToSql + Sync + 'a) {
         match self {
             Self::Int(v) => v,
             Self::Uuid(u) => u,
@@ -314,12 +385,18 @@ impl<'a> Parameter<'a> {
     }
 }
 
-/// A leaf that is gone was dropped since the last look. A connection that was
-/// closed or whose server shuts down is worth another one. The rest is final.
+/// A leaf that is gone was dropped since the last look. A connection that was closed, whose
+/// server shuts down, or whose pooler lost its server, is worth another one. The rest is final.
 fn miss(error: &tokio_postgres::Error) -> Miss {
     match error.code() {
         Some(code) if *code == SqlState::UNDEFINED_TABLE => Miss::Stale,
-        Some(code) if code.code().starts_with("57P") => Miss::Broken(error.to_string()),
+        Some(code)
+            if ["57P", "08"]
+                .iter()
+                .any(|class| code.code().starts_with(class)) =>
+        {
+            Miss::Broken(error.to_string())
+        }
         None => Miss::Broken(error.to_string()),
         Some(_) => Miss::Failed(ReadError::Unavailable(error.to_string())),
     }

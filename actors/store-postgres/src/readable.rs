@@ -13,6 +13,7 @@ use tokio_postgres::types::Json;
 use tokio_postgres::types::Type;
 
 use crate::ddl;
+use crate::pair_reads::sql_type;
 
 /// Reads what [`readable_of`] wants.
 pub(crate) const VERSIONS: &str = include_str!("sql/read_versions.sql");
@@ -52,18 +53,13 @@ impl Readable {
 
     /// The types of the statement's parameters: key and projection name.
     pub(crate) fn parameter_types(&self) -> [Type; 2] {
-        let key = match self.key_type {
-            KeyType::Int8 => Type::INT8,
-            KeyType::Uuid => Type::UUID,
-            KeyType::Text => Type::TEXT,
-        };
-        [key, Type::TEXT]
+        [sql_type(self.key_type), Type::TEXT]
     }
 
     /// The statement for one partition. It always answers the active row, with
     /// the aggregate as JSON text or null; the sub-selects of the other versions
-    /// are planned and never executed.
-    pub(crate) fn sql(&self, partition: Partition) -> String {
+    /// are planned and never executed. `marked` adds the active version's mark.
+    pub(crate) fn sql(&self, partition: Partition, marked: bool) -> String {
         let mut branches = String::new();
         for branch in &self.branches {
             let mut columns = String::new();
@@ -80,8 +76,16 @@ impl Readable {
                 branch.version
             ));
         }
+        let mark = match marked {
+            true => format!(
+                ", (select o.next_offset from refold.offsets o \
+                 where o.version = a.version and o.partition = {}) as next",
+                partition.0
+            ),
+            false => String::new(),
+        };
         format!(
-            "select a.version, a.generation, case a.version{branches} end as found \
+            "select a.version, a.generation, case a.version{branches} end as found{mark} \
              from refold.active a where a.name = $2"
         )
     }

@@ -19,6 +19,7 @@ use refold_ports::registry::MarkRow;
 use refold_ports::registry::PromoteRequest;
 use refold_ports::registry::Promotion;
 use refold_ports::registry::RegistryError;
+use refold_ports::registry::RetireRequest;
 use refold_ports::registry::VersionRow;
 use refold_projection::Compare;
 use serde_json::Value;
@@ -375,13 +376,8 @@ impl Registry for PgRegistry {
         promote::promote(&self.sessions, request, (from, to)).await
     }
 
-    async fn retire(
-        &self,
-        version: VersionId,
-        actor: &str,
-        reason: &str,
-    ) -> Result<(), RegistryError> {
-        retire::retire(&self.sessions, version, actor, reason).await
+    async fn retire_as(&self, request: &RetireRequest) -> Result<(), RegistryError> {
+        retire::retire(&self.sessions, request).await
     }
 
     async fn drop_retired(

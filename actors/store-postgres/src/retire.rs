@@ -5,6 +5,7 @@ use std::time::Duration;
 use refold_domain::version::VersionId;
 use refold_domain::version::VersionState;
 use refold_ports::registry::RegistryError;
+use refold_ports::registry::RetireRequest;
 
 use crate::registry::SETTINGS;
 use crate::registry::lock_version;
@@ -13,6 +14,10 @@ use crate::transaction::Sessions;
 use crate::transaction::Transaction;
 use crate::transaction::field;
 
+const LOCK_SERVING: &str = "select a.generation from refold.active a
+    where a.name = (select v.name from refold.versions v where v.id = $1) for share";
+const END_OWNERS: &str = "select refold.end_owner(o.version, o.partition)
+    from refold.offsets o where o.version = $1";
 const RETIRE: &str = "select refold.retire_version($1, $2, $3)";
 const RETIRED: &str = "select extract(epoch from clock_timestamp() - v.retired_at)::float8 as age,
     array(select refold.readers_before(v.retired_at)) as readers
@@ -22,17 +27,31 @@ const DROP: &str = "select refold.drop_version($1, $2) as tables";
 /// Dropping many tables takes longer than changing a row.
 const DROP_SETTINGS: &str = "set local lock_timeout = '1s'; set local statement_timeout = '60s'";
 
-/// Retires a version whose state allows it.
+/// Retires a version whose state, and what the request insists on, allow it.
 pub(crate) async fn retire(
     sessions: &Sessions,
-    version: VersionId,
-    actor: &str,
-    reason: &str,
+    request: &RetireRequest,
 ) -> Result<(), RegistryError> {
+    let (version, actor, reason) = (request.version, &request.actor, &request.reason);
     let transaction = sessions.begin(SETTINGS).await?;
+    // In the order of a promotion, which locks who serves before it locks the versions.
+    let serving = transaction
+        .first("lock who serves", LOCK_SERVING, &[&version.0])
+        .await?;
     let locked = lock_version(&transaction, version).await?;
+    if let Some(wanted) = request.if_generation {
+        let found = serving.map(|row| field(&row, 0)).transpose()?.unwrap_or(0);
+        if found != wanted {
+            transaction.rollback().await?;
+            return Err(RegistryError::GenerationChanged { wanted, found });
+        }
+    }
     match locked.state {
         VersionState::Retired => return transaction.rollback().await,
+        VersionState::Previous if request.abort => {
+            let sentence = format!("{} served before; retire it instead", locked.label);
+            return Err(refuse(transaction, sentence).await);
+        }
         state if state.may_become(VersionState::Retired) => {}
         VersionState::Active => {
             let sentence = format!(
@@ -47,9 +66,24 @@ pub(crate) async fn retire(
         }
     }
     transaction
-        .query("retire the version", RETIRE, &[&version.0, &actor, &reason])
+        .query("retire the version", RETIRE, &[&version.0, actor, reason])
         .await?;
-    transaction.commit().await
+    transaction.commit().await?;
+    if locked.state.may_be_aborted() {
+        end_owners(sessions, version).await;
+    }
+    Ok(())
+}
+
+/// Ends the sessions of a build's projectors. They would meet the fence anyway; one that is in
+/// the middle of a load would hold its table until then.
+async fn end_owners(sessions: &Sessions, version: VersionId) {
+    let ended = sessions
+        .query("end the owners", END_OWNERS, &[&version.0])
+        .await;
+    if let Err(error) = ended {
+        tracing::warn!(%version, %error, "the build's projectors go on until they meet the fence");
+    }
 }
 
 /// Drops what a version left that was retired at least `grace` ago.

@@ -18,6 +18,21 @@ use tokio_postgres::config::Host;
 use tokio_postgres::types::ToSql;
 
 use crate::error::store_error;
+use crate::parameter::Parameter;
+use crate::parameter::typed;
+
+/// What stands between us and the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pooler {
+    /// Nothing: a connection is a session.
+    #[default]
+    None,
+    /// A pooler that lends a session for one transaction at a time. Nothing is left in a
+    /// session: every setting is local to its transaction, no statement has a name. Point
+    /// reads and the registry work through it; writers, scans and whatever else needs a
+    /// session of its own do not.
+    Transaction,
+}
 
 /// How sessions are opened and how long they wait.
 #[derive(Debug, Clone)]
@@ -38,6 +53,8 @@ pub struct SessionOptions {
     pub synchronous_commit: bool,
     /// Memory for sorting a primary key, in MiB.
     pub maintenance_work_mem_mib: u32,
+    /// What the connection string leads to.
+    pub pooler: Pooler,
 }
 
 impl SessionOptions {
@@ -56,6 +73,7 @@ impl SessionOptions {
             index_deadline: Duration::from_secs(600),
             synchronous_commit: true,
             maintenance_work_mem_mib: 256,
+            pooler: Pooler::None,
         })
     }
 }
@@ -65,7 +83,15 @@ pub(crate) struct Session {
     client: Client,
     connection: JoinHandle<()>,
     deadline: Duration,
+    /// Settings that each transaction begins with; empty where the session has them.
+    local: &'static str,
 }
+
+/// What a transaction of the registry gets where no session can be set up.
+const LOCAL: &str = "set local idle_in_transaction_session_timeout = '5s';
+    set local synchronous_commit = on;
+    set local search_path = pg_catalog;
+    set local jit = off;";
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -110,10 +136,15 @@ impl Session {
             client,
             connection,
             deadline: options.deadline,
+            local: match options.pooler {
+                Pooler::None => "",
+                Pooler::Transaction => LOCAL,
+            },
         };
-        session
-            .batch("set the session up", &set_up(options))
-            .await?;
+        if options.pooler == Pooler::None {
+            let what = "set the session up";
+            session.batch(what, &set_up(options)).await?;
+        }
         Ok(session)
     }
 
@@ -158,6 +189,19 @@ impl Session {
             .await
     }
 
+    /// Runs a statement without a name that answers one row.
+    pub(crate) async fn one_typed(
+        &self,
+        what: &str,
+        sql: &str,
+        parameters: &[&dyn Parameter],
+    ) -> Result<Row, StoreError> {
+        let parameters = typed(parameters);
+        let rows = self.client.query_typed(sql, &parameters);
+        let row = self.within(what, rows).await?.into_iter().next();
+        row.ok_or_else(|| StoreError::Refused(format!("{what}: no row came back")))
+    }
+
     /// Prepares a statement for this session.
     pub(crate) async fn prepare(&self, what: &str, sql: &str) -> Result<Statement, StoreError> {
         self.within(what, self.client.prepare(sql)).await
@@ -170,7 +214,8 @@ impl Session {
 
     /// Begins a transaction with the statements in `settings` (`set local ..`) and returns its id.
     pub(crate) async fn begin(&self, settings: &str) -> Result<String, StoreError> {
-        let sql = format!("begin; {settings}; select pg_current_xact_id()::text");
+        let local = self.local;
+        let sql = format!("begin; {local} {settings}; select pg_current_xact_id()::text");
         let messages = self.within("begin", self.client.simple_query(&sql)).await?;
         let xid = messages.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),

@@ -2,24 +2,30 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::ops::Deref;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::RwLock;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use refold_domain::position::Partition;
 use refold_ports::registry::ReadError;
-use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 use tokio_postgres::Config;
 use tokio_postgres::NoTls;
+use tokio_postgres::Row;
 use tokio_postgres::Statement;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::types::Type;
 
 use crate::readable::Readable;
+use crate::session::Pooler;
 use crate::session::SessionOptions;
 
 /// The settings of a reading session. A generic plan names every branch once and
@@ -34,14 +40,31 @@ const SET_UP: &str = "set default_transaction_read_only = on;
     set search_path = pg_catalog;
     set timezone = 'UTC'";
 
-/// A set of versions and a partition.
-type StatementKey = (u64, i32);
+/// The same for one transaction, where a pooler lends the session for no longer.
+const BEGIN: &str = "begin read only;
+    set local statement_timeout = '2s';
+    set local lock_timeout = '1s';
+    set local idle_in_transaction_session_timeout = '5s';
+    set local enable_seqscan = off;
+    set local jit = off;
+    set local search_path = pg_catalog;
+    set local timezone = 'UTC'";
+
+/// A set of versions, a partition, and whether the mark is asked for.
+type StatementKey = (u64, i32, bool);
+
+/// A value with its SQL type.
+pub(crate) type TypedValue<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// One connection with what was prepared on it.
 pub(crate) struct Connected {
     client: Client,
     connection: JoinHandle<()>,
     statements: RwLock<HashMap<StatementKey, Statement>>,
+    pooler: Pooler,
+    /// Held while the messages of one transaction are handed to the connection, so that no
+    /// other read's come in between.
+    turn: Mutex<()>,
 }
 
 impl Drop for Connected {
@@ -50,16 +73,8 @@ impl Drop for Connected {
     }
 }
 
-impl Deref for Connected {
-    type Target = Client;
-
-    fn deref(&self) -> &Client {
-        &self.client
-    }
-}
-
 impl Connected {
-    async fn open(config: &Config) -> Result<Self, tokio_postgres::Error> {
+    async fn open(config: &Config, pooler: Pooler) -> Result<Self, tokio_postgres::Error> {
         let (client, connection) = config.connect(NoTls).await?;
         let connection = tokio::spawn(async move {
             if let Err(error) = connection.await {
@@ -70,23 +85,80 @@ impl Connected {
             client,
             connection,
             statements: RwLock::default(),
+            pooler,
+            turn: Mutex::new(()),
         };
-        connected.client.batch_execute(SET_UP).await?;
+        if pooler == Pooler::None {
+            connected.client.batch_execute(SET_UP).await?;
+        }
         Ok(connected)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// Reads one aggregate, whose statement is prepared where the session is ours.
+    pub(crate) async fn read(
+        &self,
+        readable: &Readable,
+        place: (Partition, bool),
+        parameters: [&(dyn ToSql + Sync); 2],
+    ) -> Result<Option<Row>, tokio_postgres::Error> {
+        match self.pooler {
+            Pooler::None => {
+                let statement = self.statement(readable, place).await?;
+                self.client.query_opt(&statement, &parameters).await
+            }
+            Pooler::Transaction => {
+                let sql = readable.sql(place.0, place.1);
+                let types = readable.parameter_types();
+                let typed: Vec<_> = parameters.into_iter().zip(types).collect();
+                Ok(self.query(&sql, &typed).await?.into_iter().next())
+            }
+        }
+    }
+
+    /// Runs a reading statement without a name.
+    pub(crate) async fn query(
+        &self,
+        sql: &str,
+        parameters: &[TypedValue<'_>],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let rows = self.client.query_typed(sql, parameters);
+        if self.pooler == Pooler::None {
+            return rows.await;
+        }
+        let begun = self.client.batch_execute(BEGIN);
+        let ended = self.client.batch_execute("commit");
+        let mut all = pin!(futures::future::join3(begun, rows, ended));
+        // Each hands its message over when it is polled first, in this order.
+        let first = poll_fn(|cx| {
+            let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            Poll::Ready(all.as_mut().poll(cx))
+        });
+        let (begun, rows, ended) = match first.await {
+            Poll::Ready(answers) => answers,
+            Poll::Pending => all.await,
+        };
+        begun?;
+        let rows = rows?;
+        ended?;
+        Ok(rows)
     }
 
     /// The statement for a partition, prepared once. Two reads that come first at
     /// the same time prepare it both; the later one is kept.
-    pub(crate) async fn statement(
+    async fn statement(
         &self,
         readable: &Readable,
-        partition: Partition,
+        (partition, marked): (Partition, bool),
     ) -> Result<Statement, tokio_postgres::Error> {
-        let key = (readable.set, partition.0);
+        let key = (readable.set, partition.0, marked);
         if let Some(statement) = self.prepared(key) {
             return Ok(statement);
         }
-        let (sql, types) = (readable.sql(partition), readable.parameter_types());
+        let (sql, types) = (readable.sql(partition, marked), readable.parameter_types());
         let statement = self.client.prepare_typed(&sql, &types).await?;
         let mut statements = self
             .statements
@@ -95,7 +167,7 @@ impl Connected {
         // Statements of older sets are not asked for again once a new one is in
         // use; a set in use by another projection is prepared again, rarely.
         if statements.len() >= MAX_STATEMENTS {
-            statements.retain(|(set, _), _| *set == readable.set);
+            statements.retain(|(set, ..), _| *set == readable.set);
         }
         statements.insert(key, statement.clone());
         Ok(statement)
@@ -117,12 +189,13 @@ const MAX_STATEMENTS: usize = 1_024;
 struct Slot {
     connected: RwLock<Option<Arc<Connected>>>,
     /// Held while connecting, so that a broken server sees one attempt at a time.
-    connecting: Mutex<()>,
+    connecting: tokio::sync::Mutex<()>,
 }
 
 /// A few connections, used in turn.
 pub(crate) struct SharedClients {
     config: Config,
+    pooler: Pooler,
     slots: Vec<Slot>,
     turn: AtomicUsize,
 }
@@ -134,19 +207,26 @@ impl fmt::Debug for SharedClients {
 }
 
 impl SharedClients {
-    pub(crate) fn new(options: &SessionOptions, clients: usize, deadline: Duration) -> Self {
+    /// Connections that call themselves `application_name`, opened when they are needed.
+    pub(crate) fn new(
+        options: &SessionOptions,
+        application_name: &str,
+        clients: usize,
+        deadline: Duration,
+    ) -> Self {
         let mut config = options.config.clone();
         config
-            .application_name("refold read")
+            .application_name(application_name)
             .connect_timeout(deadline)
             .tcp_user_timeout(deadline)
             .keepalives_idle(deadline);
         let slot = || Slot {
             connected: RwLock::new(None),
-            connecting: Mutex::new(()),
+            connecting: tokio::sync::Mutex::new(()),
         };
         Self {
             config,
+            pooler: options.pooler,
             slots: (0..clients.max(1)).map(|_| slot()).collect(),
             turn: AtomicUsize::new(0),
         }
@@ -163,7 +243,7 @@ impl SharedClients {
         if let Some(connected) = slot.usable() {
             return Ok(connected);
         }
-        let opened = Connected::open(&self.config).await;
+        let opened = Connected::open(&self.config, self.pooler).await;
         let opened = opened.map_err(|e| ReadError::Unavailable(format!("connect: {e}")))?;
         let opened = Arc::new(opened);
         let mut place = slot

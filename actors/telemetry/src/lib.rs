@@ -11,6 +11,7 @@ mod batches;
 mod http;
 mod logging;
 pub mod names;
+mod shadow;
 mod versions;
 
 use opentelemetry::KeyValue;
@@ -31,6 +32,8 @@ pub use http::HttpMetrics;
 pub use http::HttpRequest;
 pub use logging::LogFormat;
 pub use logging::init_logging;
+pub use shadow::ShadowMetrics;
+pub use shadow::ShadowResult;
 pub use versions::VersionStates;
 
 /// Content type of [`Telemetry::render`]'s text.
@@ -76,6 +79,7 @@ pub struct Telemetry {
     meter: Meter,
     batches: BatchMetrics,
     http: HttpMetrics,
+    shadow: ShadowMetrics,
 }
 
 impl Telemetry {
@@ -110,6 +114,7 @@ impl Telemetry {
             registry,
             batches: BatchMetrics::new(&meter),
             http: HttpMetrics::new(&meter),
+            shadow: ShadowMetrics::new(&meter),
             _provider: provider,
             meter,
         })
@@ -133,6 +138,11 @@ impl Telemetry {
     /// The histogram of the HTTP server.
     pub fn http(&self) -> &HttpMetrics {
         &self.http
+    }
+
+    /// The counter of the shadow reads.
+    pub fn shadow(&self) -> &ShadowMetrics {
+        &self.shadow
     }
 
     /// The body of `/metrics`, of type [`METRICS_CONTENT_TYPE`].

@@ -192,8 +192,17 @@ pub const HTTP_DURATION: Metric = Metric {
     meaning: "Time from a request's head to its response's head",
 };
 
+/// Shadow reads.
+pub const SHADOW_READS: Metric = Metric {
+    name: "refold_shadow_reads_total",
+    kind: Kind::Counter,
+    unit: "reads",
+    labels: &["projection", "version", "result"],
+    meaning: "Answered reads that were offered for comparison with a candidate, by result: equal, expected, differs, not_caught_up, dropped",
+};
+
 /// All of them.
-pub const ALL: [Metric; 17] = [
+pub const ALL: [Metric; 18] = [
     EVENTS_APPLIED,
     EVENTS_SKIPPED,
     LOG_READ_BYTES,
@@ -211,4 +220,5 @@ pub const ALL: [Metric; 17] = [
     BATCH_EVENTS,
     BATCH_ROWS,
     HTTP_DURATION,
+    SHADOW_READS,
 ];

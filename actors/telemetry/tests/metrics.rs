@@ -17,6 +17,7 @@ use refold_domain::version::VersionState;
 use refold_telemetry::BatchSize;
 use refold_telemetry::HttpRequest;
 use refold_telemetry::ProcessLabels;
+use refold_telemetry::ShadowResult;
 use refold_telemetry::Telemetry;
 use refold_telemetry::VersionStates;
 use refold_telemetry::names;
@@ -75,6 +76,8 @@ fn full_scrape() -> String {
         status: 200,
     };
     telemetry.http().record(request, Duration::from_micros(900));
+    let shadow = telemetry.shadow();
+    shadow.record("accounts", "accounts_v4", ShadowResult::NotCaughtUp);
     telemetry.render().expect("a scrape renders")
 }
 

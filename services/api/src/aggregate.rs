@@ -12,6 +12,8 @@ use poem_openapi::types::Type;
 use refold_ports::registry::ReadAnswer;
 use serde::Deserialize;
 
+use crate::freshness;
+use crate::freshness::Fresh;
 use crate::problem::Problem;
 use crate::state::ApiState;
 
@@ -65,6 +67,20 @@ pub(crate) struct Found {
     pub(crate) version: String,
     /// `PARTITION:OFFSET`.
     pub(crate) applied_offset: String,
+    /// Names the answer: version, partition, offset of the row and generation. Two answers of
+    /// one tag are the same bytes.
+    pub(crate) etag: String,
+}
+
+impl Found {
+    /// Whether an `If-None-Match` header names this answer.
+    pub(crate) fn is_known(&self, if_none_match: Option<&str>) -> bool {
+        let names = |header: &str| {
+            let mut tags = header.split(',').map(str::trim);
+            tags.any(|tag| tag == "*" || tag.trim_start_matches("W/") == self.etag)
+        };
+        if_none_match.is_some_and(names)
+    }
 }
 
 /// The one field that the headers need of the row's text.
@@ -73,19 +89,33 @@ struct Applied {
     applied_offset: i64,
 }
 
-/// Reads one aggregate of the projection `name`.
-pub(crate) async fn read(state: &ApiState, name: &str, id: &str) -> Result<Found, Problem> {
-    let answer = state.reads.read(name, id).await?;
+/// Reads one aggregate of the projection `name`, no older than `fresh`.
+pub(crate) async fn read(
+    state: &ApiState,
+    name: &'static str,
+    id: &str,
+    fresh: Option<Fresh>,
+) -> Result<Found, Problem> {
+    let answer = match fresh {
+        None => state.reads.read(name, id).await?,
+        Some(fresh) => freshness::read(state, name, id, fresh).await?,
+    };
+    if let Some(shadow) = &state.shadow {
+        shadow.offer(name, id, &answer);
+    }
     let version = state.label(answer.version).await?;
     let Some(row) = &answer.row else {
         return Err(not_found(id, &version, &answer));
     };
     let applied: Applied = serde_json::from_str(row).map_err(|e| broken_row(&e.to_string()))?;
     let body = around(row, id, &version, &answer).ok_or_else(|| broken_row("not an object"))?;
+    let (partition, offset) = (answer.partition.0, applied.applied_offset);
+    let generation = answer.generation;
     Ok(Found {
         body: AggregateJson(body),
         version: version.to_string(),
-        applied_offset: format!("{}:{}", answer.partition.0, applied.applied_offset),
+        applied_offset: format!("{partition}:{offset}"),
+        etag: format!("\"{version}-p{partition}-{offset}-g{generation}\""),
     })
 }
 

@@ -65,6 +65,8 @@ impl<E: Endpoint> Endpoint for Instrumented<E> {
 fn route_label(pattern: &str) -> &str {
     match pattern {
         "/aggregate/:param0" => "/aggregate/:id",
+        "/projections/:param0" => "/projections/:version",
+        "/projections/:param0/shadow" => "/projections/:version/shadow",
         "/projections/:param0/partitions" => "/projections/:version/partitions",
         "" | "/" => UNMATCHED,
         other => other,

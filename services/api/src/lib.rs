@@ -6,14 +6,18 @@
 
 mod aggregate;
 pub mod cutover;
+mod freshness;
 mod health;
 mod instrument;
 pub mod problem;
 mod projections;
 mod promotion;
+mod retirement;
 mod rfc3339;
 mod routes;
 mod serving;
+mod shadow;
+mod shadow_answer;
 mod state;
 
 use std::future::Future;
@@ -33,12 +37,16 @@ use refold_telemetry::Telemetry;
 use tokio::net::TcpListener;
 
 pub use health::serve_health;
+pub use retirement::RetireOptions;
+pub use retirement::drop_when_unread;
 pub use serving::DrainOptions;
+pub use shadow::ShadowDeps;
 
 use cutover::CutoverOptions;
 use cutover::Promoter;
 use health::Check;
 use routes::Routes;
+use shadow::Shadow;
 use state::ApiState;
 
 /// Between two looks at the registry for `refold_version_state`.
@@ -61,6 +69,8 @@ pub struct ApiDeps {
     pub telemetry: Arc<Telemetry>,
     /// What `/version` says.
     pub labels: ProcessLabels,
+    /// The candidate that a share of the reads is asked of as well.
+    pub shadow: Option<ShadowDeps>,
 }
 
 impl std::fmt::Debug for ApiDeps {
@@ -78,6 +88,8 @@ impl std::fmt::Debug for ApiDeps {
 pub struct ApiOptions {
     /// What a promotion gets where its request says nothing.
     pub cutover: CutoverOptions,
+    /// How the tables of retired versions go.
+    pub retire: RetireOptions,
     /// How the server stops.
     pub drain: DrainOptions,
 }
@@ -118,18 +130,23 @@ pub fn endpoint(deps: ApiDeps, options: ApiOptions) -> impl Endpoint {
 /// The API's description, as it is committed in `openapi.json`.
 pub fn openapi_json(deps: ApiDeps) -> String {
     let (state, _) = state_of(deps);
-    routes::service(Routes::new(state, CutoverOptions::default())).spec()
+    routes::service(Routes::new(state, &ApiOptions::default())).spec()
 }
 
 fn state_of(deps: ApiDeps) -> (Arc<ApiState>, (Arc<Telemetry>, ProcessLabels)) {
-    let state = ApiState::new(deps.registry, deps.reads, deps.promoter, &deps.specs);
+    let metrics = deps.telemetry.shadow().clone();
+    let shadow = deps
+        .shadow
+        .and_then(|shadow| Shadow::start(shadow, &deps.specs, &deps.registry, metrics));
+    let (registry, reads) = (deps.registry, deps.reads);
+    let state = ApiState::new(registry, reads, deps.promoter, &deps.specs, shadow);
     (Arc::new(state), (deps.telemetry, deps.labels))
 }
 
 fn assemble(deps: ApiDeps, options: ApiOptions) -> (Arc<ApiState>, impl Endpoint) {
     let (state, (telemetry, labels)) = state_of(deps);
     telemetry.observe_versions(&state.states);
-    let service = routes::service(Routes::new(Arc::clone(&state), options.cutover));
+    let service = routes::service(Routes::new(Arc::clone(&state), &options));
     let ready = {
         let state = Arc::clone(&state);
         make(move |request: Request| {

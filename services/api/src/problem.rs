@@ -65,9 +65,16 @@ pub struct Problem {
     pub projection_version: Option<String>,
     /// The generation of the registry in the same snapshot.
     pub generation: Option<i64>,
-    /// The partition in which the aggregate would be.
+    /// The partition in which the aggregate is, or would be.
     pub partition: Option<i32>,
+    /// The answering version's durable mark of that partition, exclusive: everything below
+    /// is in its table.
+    pub position: Option<i64>,
 }
+
+/// What `Retry-After` says with a 503, in seconds: a read that finds the store again costs
+/// little, and one that does not fails in two seconds.
+const RETRY_AFTER: u32 = 1;
 
 impl Problem {
     /// A problem of a kind; `code` in kebab case.
@@ -84,6 +91,7 @@ impl Problem {
             projection_version: None,
             generation: None,
             partition: None,
+            position: None,
         }
     }
 
@@ -224,21 +232,64 @@ impl From<RegistryError> for Problem {
     }
 }
 
-/// The errors that an operation may answer with, by status, for the API's description.
+/// The errors of a point read.
 #[derive(ApiResponse)]
-pub(crate) enum ReadFailure {
-    /// The aggregate id is not of the projection's key type.
+pub(crate) enum AggregateFailure {
+    /// The aggregate id is not of the projection's key type, or `min_offset` or `wait` cannot
+    /// be read, or `min_offset` is of another partition than the aggregate.
     #[oai(status = 400, content_type = "application/problem+json")]
     BadRequest(Json<Problem>),
-    /// No such aggregate, projection or version.
+    /// No such aggregate or projection.
     #[oai(status = 404, content_type = "application/problem+json")]
     NotFound(Json<Problem>),
+    /// The serving version's mark has not passed `min_offset`; ask again later.
+    #[oai(status = 409, content_type = "application/problem+json")]
+    NotCaughtUp(Json<Problem>),
     /// Something broke in the server.
     #[oai(status = 500, content_type = "application/problem+json")]
     Internal(Json<Problem>),
     /// No version is active, or the store is away.
     #[oai(status = 503, content_type = "application/problem+json")]
-    Unavailable(Json<Problem>),
+    Unavailable(
+        Json<Problem>,
+        /// Seconds.
+        #[oai(header = "Retry-After")]
+        u32,
+    ),
+}
+
+impl From<Problem> for AggregateFailure {
+    fn from(problem: Problem) -> Self {
+        match problem.status {
+            400 => Self::BadRequest(Json(problem)),
+            404 => Self::NotFound(Json(problem)),
+            409 => Self::NotCaughtUp(Json(problem)),
+            503 => Self::Unavailable(Json(problem), RETRY_AFTER),
+            _ => Self::Internal(Json(problem)),
+        }
+    }
+}
+
+/// The errors of reading the registry.
+#[derive(ApiResponse)]
+pub(crate) enum ReadFailure {
+    /// The request cannot be read.
+    #[oai(status = 400, content_type = "application/problem+json")]
+    BadRequest(Json<Problem>),
+    /// No such projection or version.
+    #[oai(status = 404, content_type = "application/problem+json")]
+    NotFound(Json<Problem>),
+    /// Something broke in the server.
+    #[oai(status = 500, content_type = "application/problem+json")]
+    Internal(Json<Problem>),
+    /// The store is away.
+    #[oai(status = 503, content_type = "application/problem+json")]
+    Unavailable(
+        Json<Problem>,
+        /// Seconds.
+        #[oai(header = "Retry-After")]
+        u32,
+    ),
 }
 
 impl From<Problem> for ReadFailure {
@@ -246,7 +297,7 @@ impl From<Problem> for ReadFailure {
         match problem.status {
             400 => Self::BadRequest(Json(problem)),
             404 => Self::NotFound(Json(problem)),
-            503 => Self::Unavailable(Json(problem)),
+            503 => Self::Unavailable(Json(problem), RETRY_AFTER),
             _ => Self::Internal(Json(problem)),
         }
     }
@@ -272,7 +323,12 @@ pub(crate) enum CutoverFailure {
     Internal(Json<Problem>),
     /// The store is away.
     #[oai(status = 503, content_type = "application/problem+json")]
-    Unavailable(Json<Problem>),
+    Unavailable(
+        Json<Problem>,
+        /// Seconds.
+        #[oai(header = "Retry-After")]
+        u32,
+    ),
 }
 
 impl From<Problem> for CutoverFailure {
@@ -282,7 +338,52 @@ impl From<Problem> for CutoverFailure {
             404 => Self::NotFound(Json(problem)),
             409 => Self::Conflict(Json(problem)),
             412 => Self::PreconditionFailed(Json(problem)),
-            503 => Self::Unavailable(Json(problem)),
+            503 => Self::Unavailable(Json(problem), RETRY_AFTER),
+            _ => Self::Internal(Json(problem)),
+        }
+    }
+}
+
+/// The errors of ending a version.
+#[derive(ApiResponse)]
+pub(crate) enum RetireFailure {
+    /// The `If-Match` header cannot be read.
+    #[oai(status = 400, content_type = "application/problem+json")]
+    BadRequest(Json<Problem>),
+    /// No such version.
+    #[oai(status = 404, content_type = "application/problem+json")]
+    NotFound(Json<Problem>),
+    /// The version serves, or its name was not said once more in `confirm`.
+    #[oai(status = 409, content_type = "application/problem+json")]
+    Conflict(Json<Problem>),
+    /// The registry is at another generation than `If-Match` says.
+    #[oai(status = 412, content_type = "application/problem+json")]
+    PreconditionFailed(Json<Problem>),
+    /// There is no `If-Match`.
+    #[oai(status = 428, content_type = "application/problem+json")]
+    PreconditionRequired(Json<Problem>),
+    /// Something broke in the server.
+    #[oai(status = 500, content_type = "application/problem+json")]
+    Internal(Json<Problem>),
+    /// The store is away.
+    #[oai(status = 503, content_type = "application/problem+json")]
+    Unavailable(
+        Json<Problem>,
+        /// Seconds.
+        #[oai(header = "Retry-After")]
+        u32,
+    ),
+}
+
+impl From<Problem> for RetireFailure {
+    fn from(problem: Problem) -> Self {
+        match problem.status {
+            400 => Self::BadRequest(Json(problem)),
+            404 => Self::NotFound(Json(problem)),
+            409 => Self::Conflict(Json(problem)),
+            412 => Self::PreconditionFailed(Json(problem)),
+            428 => Self::PreconditionRequired(Json(problem)),
+            503 => Self::Unavailable(Json(problem), RETRY_AFTER),
             _ => Self::Internal(Json(problem)),
         }
     }

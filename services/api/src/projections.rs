@@ -133,6 +133,21 @@ pub(crate) async fn all(
     })
 }
 
+/// One version, and the generation of its projection.
+pub(crate) async fn one(
+    state: &ApiState,
+    label: &str,
+) -> Result<(VersionAnswer, Option<i64>), RegistryError> {
+    let version = state.registry.version(label).await?;
+    let serving = serving(state, &version.name).await?;
+    let marks = state.registry.marks(version.id).await?;
+    let generation = serving.as_ref().map(|s| s.row.generation);
+    Ok((
+        version_answer(version, &marks, serving.as_ref()),
+        generation,
+    ))
+}
+
 fn version_answer(
     version: VersionRow,
     marks: &[MarkRow],

@@ -14,18 +14,29 @@ use poem_openapi::param::Path;
 use poem_openapi::param::Query;
 use poem_openapi::payload::Json;
 
+use crate::ApiOptions;
 use crate::aggregate;
 use crate::aggregate::AggregateJson;
 use crate::cutover::CutoverOptions;
+use crate::freshness::Fresh;
+use crate::problem::AggregateFailure;
 use crate::problem::CutoverFailure;
 use crate::problem::Problem;
 use crate::problem::ReadFailure;
+use crate::problem::RetireFailure;
 use crate::projections;
 use crate::projections::PartitionsAnswer;
 use crate::projections::ProjectionsAnswer;
+use crate::projections::VersionAnswer;
 use crate::promotion;
 use crate::promotion::CutoverAnswer;
 use crate::promotion::CutoverBody;
+use crate::retirement;
+use crate::retirement::Asked;
+use crate::retirement::RetireAnswer;
+use crate::retirement::RetireOptions;
+use crate::shadow_answer;
+use crate::shadow_answer::ShadowAnswer;
 use crate::state::ApiState;
 
 /// Bytes of a request body. The largest legal one names a label.
@@ -53,6 +64,22 @@ enum AggregateResponse {
         /// Partition and offset of the row's last event, as `PARTITION:OFFSET`.
         #[oai(header = "Applied-Offset")]
         String,
+        /// Names the answer, for `If-None-Match`.
+        #[oai(header = "ETag")]
+        String,
+    ),
+    /// The answer is the one that `If-None-Match` names.
+    #[oai(status = 304)]
+    NotModified(
+        /// The version that answered.
+        #[oai(header = "Projection-Version")]
+        String,
+        /// Partition and offset of the row's last event, as `PARTITION:OFFSET`.
+        #[oai(header = "Applied-Offset")]
+        String,
+        /// Names the answer.
+        #[oai(header = "ETag")]
+        String,
     ),
 }
 
@@ -66,6 +93,37 @@ enum ProjectionsResponse {
         #[oai(header = "ETag")]
         Option<String>,
     ),
+}
+
+#[derive(ApiResponse)]
+enum VersionResponse {
+    /// The version.
+    #[oai(status = 200)]
+    Found(
+        Json<VersionAnswer>,
+        /// The generation, for `If-Match`.
+        #[oai(header = "ETag")]
+        Option<String>,
+    ),
+}
+
+#[derive(ApiResponse)]
+enum RetireResponse {
+    /// It is projected no more, and its tables go once nobody can read them.
+    #[oai(status = 202)]
+    Accepted(
+        Json<RetireAnswer>,
+        /// Where to look how far that is.
+        #[oai(header = "Location")]
+        String,
+    ),
+}
+
+#[derive(ApiResponse)]
+enum ShadowResponse {
+    /// What was found.
+    #[oai(status = 200)]
+    Found(Json<ShadowAnswer>),
 }
 
 #[derive(ApiResponse)]
@@ -91,11 +149,16 @@ enum CutoverResponse {
 pub(crate) struct Routes {
     state: Arc<ApiState>,
     defaults: CutoverOptions,
+    retire: RetireOptions,
 }
 
 impl Routes {
-    pub(crate) fn new(state: Arc<ApiState>, defaults: CutoverOptions) -> Self {
-        Self { state, defaults }
+    pub(crate) fn new(state: Arc<ApiState>, options: &ApiOptions) -> Self {
+        Self {
+            state,
+            defaults: options.cutover.clone(),
+            retire: options.retire,
+        }
     }
 }
 
@@ -112,19 +175,29 @@ impl Routes {
         id: Path<String>,
         /// The projection, where a server has several; the first one otherwise.
         projection: Query<Option<String>>,
-    ) -> Result<AggregateResponse, ReadFailure> {
+        /// `PARTITION:OFFSET` of an event, such as one that the caller wrote: the answer has
+        /// it, or is a 409.
+        min_offset: Query<Option<String>>,
+        /// How long to wait for `min_offset`, such as 500ms; nothing when it is missing, and
+        /// 5s at most.
+        wait: Query<Option<String>>,
+        /// The ETag of an answer that the caller has.
+        #[oai(name = "If-None-Match")]
+        if_none_match: Header<Option<String>>,
+    ) -> Result<AggregateResponse, AggregateFailure> {
         let at = |problem: Problem| problem.at(format!("/aggregate/{}", id.0));
+        let fresh = Fresh::parse(min_offset.0.as_deref(), wait.0.as_deref()).map_err(at)?;
         let wanted = projection.0.as_deref();
         let name = self.state.projection(wanted);
         let name = name.ok_or_else(|| at(Problem::unknown_projection(wanted)))?;
-        let found = aggregate::read(&self.state, name, &id.0)
-            .await
-            .map_err(at)?;
-        Ok(AggregateResponse::Found(
-            found.body,
-            found.version,
-            found.applied_offset,
-        ))
+        let found = aggregate::read(&self.state, name, &id.0, fresh).await;
+        let found = found.map_err(at)?;
+        let is_known = found.is_known(if_none_match.0.as_deref());
+        let (version, offset, etag) = (found.version, found.applied_offset, found.etag);
+        Ok(match is_known {
+            true => AggregateResponse::NotModified(version, offset, etag),
+            false => AggregateResponse::Found(found.body, version, offset, etag),
+        })
     }
 
     /// All versions with their states and marks.
@@ -146,6 +219,82 @@ impl Routes {
         let answer = answer.map_err(|e| at(e.into()))?;
         let etag = answer.generation.map(promotion::etag);
         Ok(ProjectionsResponse::Found(Json(answer), etag))
+    }
+
+    /// One version with its state and mark.
+    #[oai(
+        path = "/projections/:version",
+        method = "get",
+        operation_id = "getVersion"
+    )]
+    async fn version(
+        &self,
+        /// The version's label.
+        version: Path<String>,
+    ) -> Result<VersionResponse, ReadFailure> {
+        let at = format!("/projections/{}", version.0);
+        let found = projections::one(&self.state, &version.0).await;
+        let (answer, generation) = found.map_err(|e| Problem::from(e).at(at))?;
+        let etag = generation.map(promotion::etag);
+        Ok(VersionResponse::Found(Json(answer), etag))
+    }
+
+    /// Ends a version: gives a build up, or retires one that serves no more.
+    ///
+    /// It is projected no more from now on, no switch goes to it, and reads forget it. Its
+    /// tables are dropped by this server once a grace is over and no transaction is left that
+    /// may read them; those of a build that nobody could read go at once. If the server ends
+    /// before that, the version stays retired, and asking once more goes on. What is dropped
+    /// comes back by a rebuild only.
+    #[oai(
+        path = "/projections/:version",
+        method = "delete",
+        operation_id = "endVersion"
+    )]
+    async fn retire(
+        &self,
+        /// The version's label. Not of the one that serves.
+        version: Path<String>,
+        /// The label once more.
+        confirm: Query<Option<String>>,
+        /// The ETag of `GET /projections`, or `*`; refused when the registry moved on.
+        #[oai(name = "If-Match")]
+        if_match: Header<Option<String>>,
+        /// Who asks, for the audit.
+        #[oai(name = "Refold-Actor")]
+        actor: Header<Option<String>>,
+    ) -> Result<RetireResponse, RetireFailure> {
+        let at = format!("/projections/{}", version.0);
+        let asked = Asked {
+            label: &version.0,
+            confirm: confirm.0.as_deref(),
+            if_match: if_match.0.as_deref(),
+            actor: actor.0.unwrap_or_else(|| self.defaults.actor.clone()),
+        };
+        let answer = retirement::retire(&self.state, asked, self.retire).await;
+        let answer = answer.map_err(|problem| problem.at(at.clone()))?;
+        Ok(RetireResponse::Accepted(Json(answer), at))
+    }
+
+    /// What the shadow reads of this server found of a version.
+    ///
+    /// A share of the answered reads is asked of the version as well, in one snapshot with the
+    /// one that serves, and compared by the rules that the authors declared.
+    #[oai(
+        path = "/projections/:version/shadow",
+        method = "get",
+        operation_id = "getShadow"
+    )]
+    async fn shadow(
+        &self,
+        /// The version's label.
+        version: Path<String>,
+    ) -> Result<ShadowResponse, ReadFailure> {
+        let at = format!("/projections/{}/shadow", version.0);
+        let answer = shadow_answer::of(&self.state, &version.0);
+        Ok(ShadowResponse::Found(Json(
+            answer.map_err(|problem| problem.at(at))?,
+        )))
     }
 
     /// The partitions of one version.

@@ -20,11 +20,12 @@ pub struct DrainOptions {
 }
 
 impl Default for DrainOptions {
-    /// No announcement, 5 s for open requests: a read has a deadline of 2 s.
+    /// No announcement, 8 s for open requests: a read that wants its own write back may wait
+    /// 5 s for it, and a read has a deadline of 2 s.
     fn default() -> Self {
         Self {
             announce: Duration::ZERO,
-            finish: Duration::from_secs(5),
+            finish: Duration::from_secs(8),
         }
     }
 }

@@ -16,6 +16,8 @@ use refold_ports::registry::VersionRow;
 use refold_telemetry::VersionStates;
 
 use crate::cutover::Promoter;
+use crate::retirement::Dropping;
+use crate::shadow::Shadow;
 
 /// The routes' state, one per server.
 pub(crate) struct ApiState {
@@ -27,6 +29,9 @@ pub(crate) struct ApiState {
     /// Labels by id. An id keeps its label for ever, so entries never go stale.
     labels: RwLock<HashMap<VersionId, Arc<str>>>,
     pub(crate) states: VersionStates,
+    /// Where answered reads are compared with a candidate.
+    pub(crate) shadow: Option<Shadow>,
+    pub(crate) dropping: Dropping,
     draining: AtomicBool,
 }
 
@@ -36,6 +41,7 @@ impl ApiState {
         reads: Arc<dyn ReadModel>,
         promoter: Arc<dyn Promoter>,
         specs: &[Arc<ProjectionSpec>],
+        shadow: Option<Shadow>,
     ) -> Self {
         let mut names: Vec<&'static str> = Vec::new();
         for spec in specs {
@@ -50,6 +56,8 @@ impl ApiState {
             names,
             labels: RwLock::default(),
             states: VersionStates::new(),
+            shadow,
+            dropping: Dropping::default(),
             draining: AtomicBool::new(false),
         }
     }

@@ -66,6 +66,7 @@ fn dispatch(command: Command, projections: &Projections) -> Result<ExitCode, Fai
         Command::Verify(args) => runtime.block_on(command::verify::run(args, projections)),
         Command::List(args) => runtime.block_on(command::list::run(args)),
         Command::Retire(args) => runtime.block_on(command::retire::run(args)),
+        Command::Abort(args) => runtime.block_on(command::retire::abort(args)),
         Command::Load(args) => runtime.block_on(command::load::run(args)),
         Command::Bench(args) => runtime.block_on(command::bench::run(args, projections)),
         Command::Demo(args) => runtime.block_on(command::demo::run(args, projections)),

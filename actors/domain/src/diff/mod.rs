@@ -7,6 +7,7 @@
 
 mod join;
 mod plan;
+mod point;
 mod share;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,10 @@ pub use join::PairJoin;
 pub use plan::NotComparable;
 pub use plan::PairPlan;
 pub use plan::comparable_columns;
+pub use point::Held;
+pub use point::PointVerdict;
+pub use point::Side;
+pub use point::compare_point;
 pub use share::KeyShare;
 pub use text::cell_text;
 

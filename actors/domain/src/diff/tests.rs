@@ -44,7 +44,7 @@ fn spec(number: u32, columns: &'static [Column], replaces: Option<u32>) -> Proje
     }
 }
 
-fn cells(values: &[i64]) -> Vec<u8> {
+pub(super) fn cells(values: &[i64]) -> Vec<u8> {
     let cell = |v: &i64| [&8i32.to_be_bytes()[..], &v.to_be_bytes()].concat();
     values.iter().flat_map(cell).collect()
 }
@@ -80,7 +80,7 @@ fn diff(plan: &PairPlan, old: &[Row], new: &[Row]) -> (DiffCounts, Vec<Sample>) 
     join.finish()
 }
 
-fn plan() -> PairPlan {
+pub(super) fn plan() -> PairPlan {
     let (old, new) = (spec(1, OLD_COLUMNS, None), spec(2, NEW_COLUMNS, Some(1)));
     PairPlan::of(&old, &new).expect("the second replaces the first")
 }

@@ -97,6 +97,7 @@ impl World {
             specs: vec![Arc::new(WIDE_V1), Arc::new(WIDE_V2)],
             telemetry: Arc::new(telemetry),
             labels,
+            shadow: None,
         }
     }
 

@@ -9,9 +9,13 @@ use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
+pub(super) use refold_domain::duration::parse as duration;
 
+use super::AbortArgs;
 use super::Count;
 use super::KafkaArgs;
+use super::Percent;
+use super::RetireArgs;
 use super::Share;
 use super::runs::BenchArgs;
 use super::runs::DemoArgs;
@@ -45,6 +49,8 @@ pub enum Command {
     List(ListArgs),
     /// End a version that serves no more, or give a build up: the only step that destroys.
     Retire(RetireArgs),
+    /// Give a build up: its projectors are refused from now on, and its tables go.
+    Abort(AbortArgs),
     /// Read at a fixed rate and report latencies and failed reads.
     Load(LoadArgs),
     /// Measure a replay of a topic into a new version.
@@ -178,9 +184,31 @@ pub struct ApiArgs {
     /// asks for none, but one that found something still holds a promotion back.
     #[arg(long, default_value = "24h")]
     pub max_scan_age: ScanAge,
+    /// How long the tables of a version that is ended over HTTP stay after it was retired.
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    pub retire_grace: Duration,
+    /// Ask this version for a share of the reads as well, off their path, and compare.
+    #[arg(long, value_name = "VERSION", env = "REFOLD_SHADOW")]
+    pub shadow: Option<String>,
+    /// The share of the answered reads that -shadow compares, such as 1% or 0.1%.
+    #[arg(long, default_value = "1%", requires = "shadow")]
+    pub shadow_share: Percent,
+    /// What -postgres leads to: the server itself, or a pooler that lends a session for one
+    /// transaction at a time (PgBouncer's pool_mode=transaction).
+    #[arg(long, value_enum, env = "REFOLD_POOLER", default_value_t = PoolerKind::None)]
+    pub pooler: PoolerKind,
     /// The database.
     #[command(flatten)]
     pub store: StoreArgs,
+}
+
+/// What stands between the api and the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PoolerKind {
+    /// Nothing.
+    None,
+    /// A pooler in transaction mode.
+    Transaction,
 }
 
 /// `cutover`
@@ -405,65 +433,9 @@ impl FromStr for ScanAge {
     }
 }
 
-/// `retire`
-#[derive(Debug, Args)]
-pub struct RetireArgs {
-    /// The version to end. Not the one that serves.
-    #[arg(long = "version", id = "projection_version", value_name = "VERSION")]
-    pub version: String,
-    /// Its name once more: what is dropped comes back by a rebuild only.
-    #[arg(long, value_name = "VERSION")]
-    pub confirm: Option<String>,
-    /// How long its tables stay after it was retired. Longer than an api takes to notice.
-    #[arg(long, default_value = "60s", value_parser = duration)]
-    pub grace: Duration,
-    /// How much longer to wait for transactions that may still read it.
-    #[arg(long, default_value = "60s", value_parser = duration)]
-    pub patience: Duration,
-    /// Retire it and leave its tables.
-    #[arg(long)]
-    pub keep_tables: bool,
-    /// Why, for the audit.
-    #[arg(long, default_value = "retired by hand")]
-    pub reason: String,
-    /// Who asks, for the audit.
-    #[arg(long, env = "REFOLD_ACTOR", default_value = "operator")]
-    pub actor: String,
-    /// The database.
-    #[command(flatten)]
-    pub store: StoreArgs,
-}
-
-/// Reads `500ms`, `30s`, `10m` or `2h`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let error = || format!("{text:?} is not a duration such as 500ms, 30s, 10m or 2h");
-    let split = text
-        .find(|c: char| c.is_ascii_alphabetic())
-        .ok_or_else(error)?;
-    let (number, unit) = text.split_at(split);
-    let number: f64 = number.parse().map_err(|_| error())?;
-    let seconds = match unit {
-        "ms" => number / 1_000.0,
-        "s" => number,
-        "m" => number * 60.0,
-        "h" => number * 3_600.0,
-        _ => return Err(error()),
-    };
-    Duration::try_from_secs_f64(seconds).map_err(|_| error())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_are_read_with_their_unit() {
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
-        for text in ["10", "s", "-1s", "1d"] {
-            assert!(duration(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn seed_writes_by_default_and_has_verbs_beside() {

@@ -85,6 +85,23 @@ impl FromStr for Share {
     }
 }
 
+/// A share as `1%` or `0.1%`: between 0 and 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Percent(pub f64);
+
+impl FromStr for Percent {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = text.strip_suffix('%').and_then(|n| n.parse::<f64>().ok());
+        let share = number.map(|n| n / 100.0);
+        let share = share.filter(|share| (0.0..=1.0).contains(share));
+        share
+            .map(Self)
+            .ok_or_else(|| format!("{text:?} is not a share such as 1% or 0.1%"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +128,15 @@ mod tests {
     fn counts_print_with_separators() {
         assert_eq!(Count(0).to_string(), "0");
         assert_eq!(Count(1_234_567).to_string(), "1,234,567");
+    }
+
+    #[test]
+    fn shares_are_read_in_percent() {
+        assert_eq!("1%".parse(), Ok(Percent(0.01)));
+        assert_eq!("100%".parse(), Ok(Percent(1.0)));
+        for text in ["", "1", "101%", "-1%", "x%", "NaN%"] {
+            assert!(text.parse::<Percent>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod args;
 mod count;
+mod ending;
 mod exit;
 mod experiments;
 mod kafka;
@@ -14,7 +15,10 @@ mod thousand_switches;
 
 pub use args::*;
 pub use count::Count;
+pub use count::Percent;
 pub use count::Share;
+pub use ending::AbortArgs;
+pub use ending::RetireArgs;
 pub use exit::Failure;
 pub use exit::Kind;
 pub use experiments::*;

@@ -2,17 +2,23 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use refold_api::ApiDeps;
 use refold_api::ApiOptions;
+use refold_api::RetireOptions;
+use refold_api::ShadowDeps;
 use refold_api::cutover::CutoverOptions;
 use refold_api::cutover::Promoter;
 use refold_domain::spec::ProjectionSpec;
 use refold_ports::registry::Promotion;
 use refold_ports::registry::RegistryError;
+use refold_store_postgres::PgPairReads;
 use refold_store_postgres::PgReadModel;
+use refold_store_postgres::Pooler;
 use refold_store_postgres::ReadOptions;
+use refold_store_postgres::SessionOptions;
 use refold_system::barrier::BarrierRef;
 use refold_system::barrier::PromotionOrder;
 use refold_telemetry::Telemetry;
@@ -20,12 +26,18 @@ use tokio::net::TcpListener;
 
 use crate::cli::ApiArgs;
 use crate::cli::Failure;
+use crate::cli::PoolerKind;
 use crate::connect;
 use crate::run::Projections;
 
 pub(crate) async fn run(args: ApiArgs, projections: &Projections) -> Result<ExitCode, Failure> {
     let specs = specs(&args.projection, projections)?;
-    let session = connect::session(&args.store)?;
+    let mut session = connect::session(&args.store)?;
+    session.pooler = match args.pooler {
+        PoolerKind::None => Pooler::None,
+        PoolerKind::Transaction => Pooler::Transaction,
+    };
+    let shadow = shadow(&args, &specs, &session)?;
     let listener = TcpListener::bind(args.listen)
         .await
         .map_err(|error| Failure::usage(format!("-listen {}: {error}", args.listen)))?;
@@ -51,6 +63,7 @@ pub(crate) async fn run(args: ApiArgs, projections: &Projections) -> Result<Exit
         specs,
         telemetry: Arc::new(telemetry),
         labels,
+        shadow,
     };
     let options = ApiOptions {
         cutover: CutoverOptions {
@@ -59,12 +72,40 @@ pub(crate) async fn run(args: ApiArgs, projections: &Projections) -> Result<Exit
             barrier_deadline: args.cutover_deadline,
             ..CutoverOptions::default()
         },
+        retire: RetireOptions {
+            grace: args.retire_grace,
+            ..RetireOptions::default()
+        },
         ..ApiOptions::default()
     };
     refold_api::serve(listener, deps, options, connect::shutdown())
         .await
         .map_err(|error| Failure::error("serve the api", error))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A shadow read that is not there within this is given up.
+const SHADOW_DEADLINE: Duration = Duration::from_secs(1);
+
+/// The candidate that is asked as well, over a connection of its own.
+fn shadow(
+    args: &ApiArgs,
+    specs: &[Arc<ProjectionSpec>],
+    session: &SessionOptions,
+) -> Result<Option<ShadowDeps>, Failure> {
+    let Some(version) = &args.shadow else {
+        return Ok(None);
+    };
+    if !specs.iter().any(|spec| spec.label() == *version) {
+        return Err(Failure::usage(format!(
+            "version {version} is not in this binary; link the projection in or correct -shadow"
+        )));
+    }
+    Ok(Some(ShadowDeps {
+        pairs: Arc::new(PgPairReads::new(session, SHADOW_DEADLINE)),
+        version: version.clone(),
+        share: args.shadow_share.0,
+    }))
 }
 
 /// The specs that the api answers for, those of the default projection first.

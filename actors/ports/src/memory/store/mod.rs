@@ -5,6 +5,7 @@
 //! the conformance suite meet lost answers without a server.
 
 mod barrier;
+mod pair;
 mod promote;
 mod read;
 mod registry;

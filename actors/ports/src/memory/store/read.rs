@@ -1,9 +1,14 @@
 //! Point reads: version and row are resolved under one lock, as one statement
 //! resolves them in one snapshot.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use refold_domain::partitioner::partition_of;
+use refold_domain::position::Offset;
+use refold_domain::position::Partition;
 
+use crate::registry::MarkedAnswer;
 use crate::registry::ReadAnswer;
 use crate::registry::ReadError;
 use crate::registry::ReadModel;
@@ -11,9 +16,16 @@ use crate::registry::ReadModel;
 use super::MemoryStore;
 use super::render::render_row;
 
+/// Between two looks at a mark that somebody waits for.
+const LOOK: Duration = Duration::from_millis(2);
+
 #[async_trait]
 impl ReadModel for MemoryStore {
     async fn read(&self, name: &str, key: &str) -> Result<ReadAnswer, ReadError> {
+        Ok(self.read_marked(name, key).await?.answer)
+    }
+
+    async fn read_marked(&self, name: &str, key: &str) -> Result<MarkedAnswer, ReadError> {
         let state = self.lock();
         let away = |e: String| ReadError::Unavailable(e);
         state.reach().map_err(|e| away(e.to_string()))?;
@@ -31,11 +43,27 @@ impl ReadModel for MemoryStore {
             None => None,
             Some(row) => render_row(&version.spec, &row.cells).map_err(|e| away(e.to_string()))?,
         };
-        Ok(ReadAnswer {
+        let answer = ReadAnswer {
             version: active.version,
             generation: active.generation,
             partition,
             row,
+        };
+        Ok(MarkedAnswer {
+            answer,
+            next: mark.map_or(Offset(0), |mark| mark.next),
         })
+    }
+
+    async fn mark_passes(&self, name: &str, partition: Partition, offset: Offset) {
+        let passed = || {
+            let state = self.lock();
+            let active = state.active.get(name)?;
+            let mark = state.marks.get(&(active.version, partition))?;
+            (mark.next > offset).then_some(())
+        };
+        while passed().is_none() {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }

@@ -20,6 +20,7 @@ use crate::registry::PromoteRequest;
 use crate::registry::Promotion;
 use crate::registry::Registry;
 use crate::registry::RegistryError;
+use crate::registry::RetireRequest;
 use crate::registry::VersionRow;
 
 use super::MemoryStore;
@@ -129,13 +130,8 @@ impl Registry for MemoryStore {
         self.reached()?.promote(request, from, to)
     }
 
-    async fn retire(
-        &self,
-        version: VersionId,
-        actor: &str,
-        reason: &str,
-    ) -> Result<(), RegistryError> {
-        self.reached()?.retire(version, actor, reason)
+    async fn retire_as(&self, request: &RetireRequest) -> Result<(), RegistryError> {
+        self.reached()?.retire(request)
     }
 
     async fn drop_retired(
@@ -256,17 +252,24 @@ impl State {
         Ok(active)
     }
 
-    fn retire(
-        &mut self,
-        version: VersionId,
-        actor: &str,
-        reason: &str,
-    ) -> Result<(), RegistryError> {
-        if self.row(version)?.state == VersionState::Retired {
+    fn retire(&mut self, request: &RetireRequest) -> Result<(), RegistryError> {
+        let (version, actor, reason) = (request.version, &request.actor, &request.reason);
+        let row = self.row(version)?.clone();
+        if let Some(wanted) = request.if_generation {
+            let found = self.active.get(&row.name).map_or(0, |a| a.generation);
+            if found != wanted {
+                return Err(RegistryError::GenerationChanged { wanted, found });
+            }
+        }
+        if row.state == VersionState::Retired {
             return Ok(());
         }
+        if request.abort && row.state == VersionState::Previous {
+            let sentence = format!("{} served before; retire it instead", row.label);
+            return Err(RegistryError::Conflict(sentence));
+        }
         self.step(version, VersionState::Retired)?;
-        self.row(version)?.note = Some(reason.to_owned());
+        self.row(version)?.note = Some(reason.clone());
         if let Some(retired) = self.versions.get_mut(&version) {
             retired.retired_at = Some(Instant::now());
         }
