@@ -124,6 +124,32 @@ mod tests {
         }
     }
 
+    /// The table of the architecture page says the same as [`VersionState::may_become`].
+    #[test]
+    fn the_life_that_is_drawn_is_the_one_that_is_lived() {
+        let page = include_str!("../../ARCHITECTURE.md");
+        let (_, life) = page.split_once("## A version's life").expect("the section");
+        let mut seen = 0;
+        for line in life.lines().take_while(|line| !line.starts_with("## ")) {
+            let cells: Vec<_> = line.split('|').map(str::trim).collect();
+            let Some(state) = cells.get(1).and_then(|word| VersionState::parse(word)) else {
+                continue;
+            };
+            let drawn: Vec<_> = cells[2]
+                .split(", ")
+                .filter_map(VersionState::parse)
+                .collect();
+            let lived: Vec<_> = VersionState::ALL
+                .into_iter()
+                .filter(|next| state.may_become(*next))
+                .collect();
+            let same = drawn.len() == lived.len() && lived.iter().all(|s| drawn.contains(s));
+            assert!(same, "{state}: drawn {drawn:?}, lived {lived:?}");
+            seen += 1;
+        }
+        assert_eq!(seen, VersionState::ALL.len());
+    }
+
     #[test]
     fn words_read_back() {
         for state in VersionState::ALL {

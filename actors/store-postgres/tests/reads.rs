@@ -7,7 +7,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use refold_domain::spec::ProjectionSpec;
 use refold_domain::version::VersionId;
 use refold_ports::Registry;
 use refold_ports::conformance::store::StoreHarness;
@@ -17,7 +16,6 @@ use refold_ports::conformance::store::fixtures::WIDE_V2;
 use refold_ports::conformance::store::fixtures::int_cell;
 use refold_ports::conformance::store::fixtures::loaded;
 use refold_ports::conformance::store::fixtures::log;
-use refold_ports::registry::PromoteRequest;
 use refold_ports::registry::ReadError;
 use refold_ports::registry::ReadModel;
 use refold_ports::registry::RegistryError;
@@ -28,39 +26,13 @@ use refold_store_postgres::SessionOptions;
 
 use support::Postgres;
 use support::ready;
+use support::switch;
 
 async fn first_active(store: &Postgres) -> VersionId {
     let version = ready(store, &WIDE_V1).await;
     let active = store.registry().activate_first(version, "test").await;
     active.expect("the first version becomes active");
     version
-}
-
-/// Switches between two versions that stand at the same marks.
-async fn switch(store: &Postgres, from: &ProjectionSpec, to: &ProjectionSpec) {
-    let registry = store.registry();
-    let id = async |spec: &ProjectionSpec| {
-        let row = registry.version(&spec.label()).await;
-        row.expect("the version is registered").id
-    };
-    let (from_id, to_id) = (id(from).await, id(to).await);
-    let barrier = registry.set_barrier(from_id, to_id).await;
-    let barrier = barrier.expect("a barrier").id;
-    let columns = to.same_columns();
-    let proof = registry.compare_at_barrier(barrier, from, to, &columns);
-    proof.await.expect("a comparison");
-    let request = PromoteRequest {
-        to: to_id,
-        barrier,
-        if_generation: None,
-        allowed_lag: 0,
-        max_scan_age: None,
-        forced: None,
-        actor: "test".to_owned(),
-        dry_run: false,
-    };
-    let promotion = registry.promote(&request, from, to).await;
-    assert!(promotion.expect("a switch").changed);
 }
 
 /// Reads whose background look never comes again within a test.

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use refold_domain::spec::ProjectionSpec;
 use refold_domain::version::VersionId;
+use refold_domain::version::VersionState;
 use refold_ports::Registry;
 use refold_ports::conformance::store::fixtures::WIDE_V1;
 use refold_ports::conformance::store::fixtures::WIDE_V2;
@@ -17,6 +18,7 @@ use refold_ports::conformance::store::fixtures::WIDE_V3;
 use refold_ports::registry::PromoteRequest;
 use refold_ports::registry::ReadModel;
 use refold_ports::registry::RegistryError;
+use refold_ports::registry::RetireRequest;
 use refold_store_postgres::PgReadModel;
 use refold_store_postgres::PgRegistry;
 use refold_store_postgres::ReadOptions;
@@ -143,6 +145,89 @@ async fn whatever_happens_at_once_one_version_serves_and_the_audit_tells_how() {
     assert_eq!(count(&client, chain).await, 0);
     let told = "select count(*) from refold.audit where action = 'promote'";
     assert_eq!(count(&client, told).await, promotions);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_switch_and_an_abort_at_once_one_is_refused() {
+    let (mut switched, mut aborted) = (0, 0);
+    for round in 0..8 {
+        let store = Postgres::fresh().await;
+        let old = ready(&store, &WIDE_V1).await;
+        let new = ready(&store, &WIDE_V2).await;
+        let registry = PgRegistry::new(&store.options);
+        let first = registry.activate_first(old, "test").await;
+        first.expect("the first version becomes active");
+        let request = RetireRequest {
+            version: new,
+            abort: true,
+            if_generation: Some(1),
+            actor: "test".to_owned(),
+            reason: "given up".to_owned(),
+        };
+        let (one, other) = (registry.clone(), registry.clone());
+        let switch = tokio::spawn(async move { try_switch(&one, (new, &WIDE_V2)).await });
+        let abort = tokio::spawn(async move {
+            // A little later each round: the abort meets the switch at all of its steps.
+            tokio::time::sleep(Duration::from_millis(3 * round)).await;
+            other.retire_as(&request).await
+        });
+        let (switch, abort) = (switch.await, abort.await);
+        let (switch, abort) = (switch.expect("no panic"), abort.expect("no panic"));
+        assert_ne!(switch, abort.is_ok(), "round {round}: {abort:?}");
+        let active = registry.active("wide").await.expect("an answer");
+        let serving = active.map(|a| (a.version, a.generation));
+        let state = registry.version("wide_v2").await.expect("a version").state;
+        if switch {
+            switched += 1;
+            assert_eq!((serving, state), (Some((new, 2)), VersionState::Active));
+        } else {
+            aborted += 1;
+            assert_eq!((serving, state), (Some((old, 1)), VersionState::Retired));
+        }
+    }
+    println!("{switched} switches, {aborted} aborts");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_that_insists_on_a_generation_is_refused_behind_a_switch() {
+    let store = Postgres::fresh().await;
+    let old = ready(&store, &WIDE_V1).await;
+    let new = ready(&store, &WIDE_V2).await;
+    let third = ready(&store, &WIDE_V3).await;
+    let registry = PgRegistry::new(&store.options);
+    let first = registry.activate_first(old, "test").await;
+    first.expect("the first version becomes active");
+    assert!(try_switch(&registry, (new, &WIDE_V2)).await);
+    let end = |version, abort, generation| RetireRequest {
+        version,
+        abort,
+        if_generation: Some(generation),
+        actor: "test".to_owned(),
+        reason: "done with".to_owned(),
+    };
+    for version in [old, third] {
+        let stale = registry.retire_as(&end(version, false, 1)).await;
+        let wanted = RegistryError::GenerationChanged {
+            wanted: 1,
+            found: 2,
+        };
+        assert_eq!(stale, Err(wanted));
+    }
+    for version in [old, new] {
+        let no_build = registry.retire_as(&end(version, true, 2)).await;
+        assert!(
+            matches!(no_build, Err(RegistryError::Conflict(_))),
+            "{no_build:?}"
+        );
+    }
+    let ended = registry.retire_as(&end(third, true, 2)).await;
+    ended.expect("it is a build");
+    let ended = registry.retire_as(&end(old, false, 2)).await;
+    ended.expect("it served before");
+    // There is no way back to it.
+    assert!(!try_switch(&registry, (old, &WIDE_V1)).await);
+    let back = registry.set_barrier(new, old).await;
+    assert!(matches!(back, Err(RegistryError::Conflict(_))), "{back:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

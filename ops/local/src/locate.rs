@@ -135,6 +135,38 @@ pub(crate) fn promtool() -> Result<PathBuf> {
     unpacked("prometheus", "promtool")
 }
 
+/// PgBouncer and the libraries that it needs and a machine may not have: on PATH, else unpacked
+/// from Debian's packages into the cache.
+pub(crate) fn pgbouncer() -> Result<Vec<PathBuf>> {
+    if let Some(found) = on_path("pgbouncer") {
+        return Ok(vec![found]);
+    }
+    let program = install::unpack("pgbouncer")?.join("usr/sbin/pgbouncer");
+    if !is_executable(&program) {
+        return Err(Error::new(format!(
+            "the pgbouncer package has no program at {}",
+            program.display()
+        )));
+    }
+    let mut files = vec![program];
+    for package in ["libc-ares2", "libevent-2.1-7"] {
+        let root = install::unpack(package)?.join("usr/lib");
+        let directories = fs::read_dir(&root)
+            .map_err(|e| Error::io(format_args!("could not read {}", root.display()), &e))?;
+        let within = directories
+            .filter_map(std::result::Result::ok)
+            .filter_map(|entry| fs::read_dir(entry.path()).ok())
+            .flatten()
+            .filter_map(std::result::Result::ok);
+        let libraries = within.map(|entry| entry.path()).filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            path.is_file() && name.contains(".so.")
+        });
+        files.extend(libraries);
+    }
+    Ok(files)
+}
+
 fn unpacked(package: &'static str, program: &str) -> Result<PathBuf> {
     if let Some(found) = on_path(program) {
         return Ok(found);

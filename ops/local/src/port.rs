@@ -16,6 +16,7 @@ pub(crate) enum Purpose {
     Controller,
     Postgres,
     Prometheus,
+    Pooler,
 }
 
 impl Purpose {
@@ -26,6 +27,7 @@ impl Purpose {
             Self::Controller => (24_000, 4_000),
             Self::Postgres => (28_000, 2_000),
             Self::Prometheus => (30_000, 2_000),
+            Self::Pooler => (18_000, 2_000),
         }
     }
 }

@@ -3,7 +3,6 @@
 mod support;
 
 use poem::http::StatusCode;
-use poem::test::TestResponse;
 use refold_domain::batch::EventGap;
 use refold_domain::position::Offset;
 use refold_ports::Registry;
@@ -16,27 +15,9 @@ use serde_json::Value;
 use serde_json::json;
 
 use support::World;
-
-async fn body(response: TestResponse) -> Value {
-    let text = response.0.into_body().into_string().await;
-    serde_json::from_str(&text.expect("a body")).expect("a body of JSON")
-}
-
-/// Checks that a response is a problem of this status and code, and returns it.
-async fn problem(response: TestResponse, status: StatusCode, code: &str) -> Value {
-    response.assert_status(status);
-    response.assert_content_type("application/problem+json");
-    let problem = body(response).await;
-    assert_eq!(problem["code"], code, "{problem}");
-    assert_eq!(problem["status"], status.as_u16());
-    for field in ["type", "title", "detail", "instance", "retryable"] {
-        assert!(
-            problem.get(field).is_some(),
-            "{field} is missing: {problem}"
-        );
-    }
-    problem
-}
+use support::body;
+use support::cut_over;
+use support::problem;
 
 #[tokio::test]
 async fn an_aggregate_is_answered_with_its_columns_position_and_version() {
@@ -117,17 +98,6 @@ async fn what_the_server_itself_refuses_is_a_problem_too() {
         .body(large)
         .send();
     problem(sent.await, StatusCode::PAYLOAD_TOO_LARGE, "body_too_large").await;
-}
-
-async fn cut_over(world: &World, body: Value, if_match: Option<&str>) -> TestResponse {
-    let client = world.client();
-    let length = body.to_string().len();
-    let mut request = client.post("/cutover").body_json(&body);
-    request = request.header("Content-Length", length);
-    if let Some(etag) = if_match {
-        request = request.header("If-Match", etag);
-    }
-    request.send().await
 }
 
 #[tokio::test]

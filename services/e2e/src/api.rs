@@ -1,5 +1,6 @@
 //! A running `api`.
 
+use std::io;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -68,6 +69,23 @@ impl Api {
     pub fn get(&self, path: &str) -> Reply {
         let reply = http::send(self.address(), "GET", path, &[], None);
         reply.unwrap_or_else(|e| panic!("GET {path}: {e}"))
+    }
+
+    /// `GET path`, if it answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn try_get(&self, path: &str) -> io::Result<Reply> {
+        http::send(self.address(), "GET", path, &[], None)
+    }
+
+    /// `DELETE path`.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub fn delete(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
+        let reply = http::send(self.address(), "DELETE", path, headers, None);
+        reply.unwrap_or_else(|e| panic!("DELETE {path}: {e}"))
     }
 
     /// `POST path` with a JSON body.

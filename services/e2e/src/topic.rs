@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::Message;
+use rdkafka::Offset;
+use rdkafka::TopicPartitionList;
 use rdkafka::admin::AdminClient;
 use rdkafka::admin::AdminOptions;
 use rdkafka::admin::NewPartitions;
@@ -103,6 +106,26 @@ impl Topic {
         let reader: BaseConsumer = self.client().create().expect("a client");
         let ends = reader.fetch_watermarks(&self.name, partition, WITHIN);
         ends.expect("an answer").1
+    }
+
+    /// The key of the record at an offset, as text.
+    ///
+    /// # Panics
+    /// When there is no such record.
+    pub fn key_at(&self, partition: i32, offset: i64) -> String {
+        let mut config = self.client();
+        config.set("group.id", "looks only");
+        config.set("enable.auto.commit", "false");
+        let reader: BaseConsumer = config.create().expect("a client");
+        let mut place = TopicPartitionList::new();
+        place
+            .add_partition_offset(&self.name, partition, Offset::Offset(offset))
+            .expect("a place");
+        reader.assign(&place).expect("the place is assigned");
+        let record = reader.poll(WITHIN).expect("a record").expect("an answer");
+        assert_eq!(record.offset(), offset, "another record");
+        let key = record.key().expect("a key");
+        String::from_utf8(key.to_vec()).expect("a key of text")
     }
 
     /// Raises the number of partitions.

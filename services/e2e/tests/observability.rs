@@ -93,7 +93,9 @@ struct Scene {
 
 fn scene(world: &World) -> Scene {
     // Before anything serves: alive, and not ready.
-    let api = world.api("accounts");
+    // It compares reads with a candidate, too, once there is one.
+    let api = world.api_launch().flag("shadow", "accounts_v4");
+    let api = Api::of(api.flag("shadow-share", "10%").start());
     let unready = api.get("/readyz");
     assert_eq!(unready.status, 503, "{unready:?}");
     assert!(

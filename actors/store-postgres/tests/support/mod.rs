@@ -12,6 +12,7 @@ use refold_ports::conformance::store::Break;
 use refold_ports::conformance::store::StoreHarness;
 use refold_ports::conformance::store::fixtures::PARTITIONS;
 use refold_ports::conformance::store::fixtures::loaded;
+use refold_ports::registry::PromoteRequest;
 use refold_ports::registry::ReadModel;
 use refold_ports::registry::Registry;
 use refold_ports::sink::Sink;
@@ -90,6 +91,33 @@ pub(crate) async fn ready(store: &Postgres, spec: &ProjectionSpec) -> VersionId 
     let ready = store.registry().make_ready(version).await;
     assert!(ready.expect("the registry answers"));
     version
+}
+
+/// Switches between two versions that stand at the same marks.
+pub(crate) async fn switch(store: &Postgres, from: &ProjectionSpec, to: &ProjectionSpec) {
+    let registry = store.registry();
+    let id = async |spec: &ProjectionSpec| {
+        let row = registry.version(&spec.label()).await;
+        row.expect("the version is registered").id
+    };
+    let (from_id, to_id) = (id(from).await, id(to).await);
+    let barrier = registry.set_barrier(from_id, to_id).await;
+    let barrier = barrier.expect("a barrier").id;
+    let columns = to.same_columns();
+    let proof = registry.compare_at_barrier(barrier, from, to, &columns);
+    proof.await.expect("a comparison");
+    let request = PromoteRequest {
+        to: to_id,
+        barrier,
+        if_generation: None,
+        allowed_lag: 0,
+        max_scan_age: None,
+        forced: None,
+        actor: "test".to_owned(),
+        dry_run: false,
+    };
+    let promotion = registry.promote(&request, from, to).await;
+    assert!(promotion.expect("a switch").changed);
 }
 
 impl StoreHarness for Postgres {

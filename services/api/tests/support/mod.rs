@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use poem::Endpoint;
+use poem::http::StatusCode;
 use poem::test::TestClient;
+use poem::test::TestResponse;
 use refold_api::ApiDeps;
 use refold_api::ApiOptions;
 use refold_api::cutover::CutoverOptions;
@@ -29,6 +31,7 @@ use refold_ports::registry::ReadModel;
 use refold_ports::registry::RegistryError;
 use refold_telemetry::ProcessLabels;
 use refold_telemetry::Telemetry;
+use serde_json::Value;
 
 /// A store in memory with the versions of the conformance fixtures.
 #[derive(Clone)]
@@ -143,4 +146,38 @@ impl Promoter for AtOnce {
         };
         self.0.promote(&request, &WIDE_V1, &WIDE_V2).await
     }
+}
+
+/// The body of a response as JSON.
+pub(crate) async fn body(response: TestResponse) -> Value {
+    let text = response.0.into_body().into_string().await;
+    serde_json::from_str(&text.expect("a body")).expect("a body of JSON")
+}
+
+/// Checks that a response is a problem of this status and code, and returns it.
+pub(crate) async fn problem(response: TestResponse, status: StatusCode, code: &str) -> Value {
+    response.assert_status(status);
+    response.assert_content_type("application/problem+json");
+    let problem = body(response).await;
+    assert_eq!(problem["code"], code, "{problem}");
+    assert_eq!(problem["status"], status.as_u16());
+    for field in ["type", "title", "detail", "instance", "retryable"] {
+        assert!(
+            problem.get(field).is_some(),
+            "{field} is missing: {problem}"
+        );
+    }
+    problem
+}
+
+/// `POST /cutover`.
+pub(crate) async fn cut_over(world: &World, body: Value, if_match: Option<&str>) -> TestResponse {
+    let client = world.client();
+    let length = body.to_string().len();
+    let mut request = client.post("/cutover").body_json(&body);
+    request = request.header("Content-Length", length);
+    if let Some(etag) = if_match {
+        request = request.header("If-Match", etag);
+    }
+    request.send().await
 }

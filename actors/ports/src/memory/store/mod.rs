@@ -83,6 +83,17 @@ impl MemoryStore {
         })
     }
 
+    /// Changes one column of a row behind everybody's back, as a bad hand on the database
+    /// would: the twelfth byte behind the key, the last one of a first column that is a `bigint`.
+    pub fn corrupt(&self, version: VersionId, partition: Partition, key: &[u8]) {
+        let mut state = self.lock();
+        let mark = state.marks.get_mut(&(version, partition));
+        let row = mark.and_then(|mark| mark.leaf.get_mut(key));
+        if let Some(last) = row.and_then(|row| row.cells.get_mut(key.len() + 11)) {
+            *last ^= 1;
+        }
+    }
+
     /// What happened to versions, in order, one sentence each.
     pub fn audit(&self) -> Vec<String> {
         self.lock().audit.clone()

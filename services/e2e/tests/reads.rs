@@ -1,0 +1,16 @@
+//! Readers that never notice: what the api answers while versions come, switch and go, while
+//! somebody waits for a write, while a candidate is compared, through a pooler, and without
+//! a database.
+
+#[path = "reads/away.rs"]
+mod away;
+#[path = "reads/ending.rs"]
+mod ending;
+#[path = "reads/freshness.rs"]
+mod freshness;
+#[path = "reads/pooler.rs"]
+mod pooler;
+#[path = "reads/scene.rs"]
+mod scene;
+#[path = "reads/shadow.rs"]
+mod shadow;
