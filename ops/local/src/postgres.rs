@@ -356,6 +356,39 @@ impl PostgresServer {
         Ok(server)
     }
 
+    /// Starts a streaming standby of this server with its files under `dir`, and waits until it
+    /// can be read.
+    ///
+    /// # Errors
+    /// When the copy cannot be made, or the server does not come up (with its log's end).
+    pub fn standby(&self, dir: &Path) -> Result<Self> {
+        let options = self.options.clone();
+        let state = PostgresState::plan(dir, &options)?;
+        let out = state
+            .command("pg_basebackup")
+            .args(["--host", "127.0.0.1", "--username", ROLE])
+            .args(["--port", &self.state.port.to_string()])
+            .args(["--write-recovery-conf", "--wal-method", "stream"])
+            .args(["--checkpoint", "fast", "--pgdata"])
+            .arg(state.data())
+            .output()
+            .map_err(|e| Error::io("could not run pg_basebackup", &e))?;
+        if !out.status.success() {
+            let errors = String::from_utf8_lossy(&out.stderr);
+            return Err(Error::new(format!(
+                "pg_basebackup failed: {}",
+                errors.trim()
+            )));
+        }
+        let mut server = Self {
+            state,
+            options,
+            watchdog: None,
+        };
+        server.ensure()?;
+        Ok(server)
+    }
+
     /// Starts the server again after [`Self::crash`] or [`Self::stop`], on the same data and,
     /// if nobody took it, the same port.
     ///

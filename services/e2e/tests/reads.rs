@@ -14,3 +14,5 @@ mod pooler;
 mod scene;
 #[path = "reads/shadow.rs"]
 mod shadow;
+#[path = "reads/standby.rs"]
+mod standby;

@@ -193,6 +193,10 @@ pub struct ApiArgs {
     /// The share of the answered reads that -shadow compares, such as 1% or 0.1%.
     #[arg(long, default_value = "1%", requires = "shadow")]
     pub shadow_share: Percent,
+    /// Where reads go, if not to -postgres: a streaming standby. One that lags answers with an
+    /// older state, which is whole: version, mark and row are of one moment.
+    #[arg(long, value_name = "POSTGRES", env = "REFOLD_READ_POSTGRES")]
+    pub read_postgres: Option<String>,
     /// What -postgres leads to: the server itself, or a pooler that lends a session for one
     /// transaction at a time (PgBouncer's pool_mode=transaction).
     #[arg(long, value_enum, env = "REFOLD_POOLER", default_value_t = PoolerKind::None)]

@@ -27,6 +27,7 @@ use tokio::net::TcpListener;
 use crate::cli::ApiArgs;
 use crate::cli::Failure;
 use crate::cli::PoolerKind;
+use crate::cli::StoreArgs;
 use crate::connect;
 use crate::run::Projections;
 
@@ -45,7 +46,7 @@ pub(crate) async fn run(args: ApiArgs, projections: &Projections) -> Result<Exit
     let telemetry =
         Telemetry::new(&labels).map_err(|error| Failure::error("set the metrics up", error))?;
     let registry = connect::as_registry(&connect::registry(&session).await?);
-    let reads = PgReadModel::new(&session, ReadOptions::default());
+    let reads = PgReadModel::new(&read_session(&args, &session)?, ReadOptions::default());
     let owned = specs
         .iter()
         .map(|spec| ProjectionSpec::clone(spec))
@@ -82,6 +83,19 @@ pub(crate) async fn run(args: ApiArgs, projections: &Projections) -> Result<Exit
         .await
         .map_err(|error| Failure::error("serve the api", error))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where reads go: to the registry's database, or to a standby of it.
+fn read_session(args: &ApiArgs, session: &SessionOptions) -> Result<SessionOptions, Failure> {
+    let Some(postgres) = &args.read_postgres else {
+        return Ok(session.clone());
+    };
+    let mut reads = connect::session(&StoreArgs {
+        postgres: postgres.clone(),
+        ..args.store.clone()
+    })?;
+    reads.pooler = session.pooler;
+    Ok(reads)
 }
 
 /// A shadow read that is not there within this is given up.
