@@ -1,9 +1,9 @@
 //! Point reads over a few shared connections.
 //!
-//! One statement is one snapshot: it names the leaf of every version that could
-//! be active and lets the active row of the same snapshot choose among them.
-//! Its text and its result type change only when versions come or go, never at
-//! a switch, and a switch is seen by it entirely or not at all.
+//! One statement is one snapshot: it reads which version serves and, from the leaf of the
+//! version that is taken to serve, the row, which it answers with only when the two are one. So
+//! a switch is seen by it entirely or not at all. Whoever reads right behind a switch is told
+//! the other version, takes that one to serve, and reads once more.
 //!
 //! A pool would lend a connection to one read at a time. Point reads of many
 //! requests go over the same few connections instead, pipelined, each statement
@@ -42,6 +42,7 @@ use crate::readable::Readable;
 use crate::readable::VERSIONS;
 use crate::readable::readable_of;
 use crate::session::SessionOptions;
+use crate::shared_client::Asked;
 use crate::shared_client::Connected;
 use crate::shared_client::SharedClients;
 use crate::shared_client::TypedValue;
@@ -193,6 +194,8 @@ const ATTEMPTS: usize = 5;
 enum Miss {
     /// The versions changed: look again, then read again.
     Stale,
+    /// Another of the known versions serves: read again.
+    Switched,
     /// The connection broke and was given up: read again over another.
     Broken(String),
     /// It is final.
@@ -230,7 +233,9 @@ impl Shared {
             match missed {
                 Some(Miss::Failed(error)) => return Err(error),
                 Some(Miss::Broken(why)) => reason = why,
-                Some(Miss::Stale) | None => reason = format!("the versions of {name} change"),
+                Some(Miss::Stale | Miss::Switched) | None => {
+                    reason = format!("the versions of {name} change")
+                }
             }
         }
         Err(ReadError::Unavailable(reason))
@@ -253,15 +258,23 @@ impl Shared {
         let parsed = parsed.map_err(|e| Miss::Failed(ReadError::BadKey(e.to_string())))?;
         let text = parsed.to_string();
         let partition = partition_of(text.as_bytes(), readable.partitions);
-        let place = (partition, marked);
-        let row = self.fetch(readable, name, parsed, place).await?;
+        let asked = Asked {
+            partition,
+            version: readable.serving(),
+            marked,
+        };
+        let row = self.fetch(readable, name, parsed, asked).await?;
         let Some(row) = row else {
             return Err(Miss::Failed(ReadError::NoActiveVersion(name.to_owned())));
         };
         let broken = |e: tokio_postgres::Error| Miss::Failed(ReadError::Unavailable(e.to_string()));
         let version = VersionId(row.try_get(0).map_err(broken)?);
-        if !readable.holds(version) {
-            return Err(Miss::Stale);
+        if version != asked.version {
+            if !readable.holds(version) {
+                return Err(Miss::Stale);
+            }
+            readable.saw_serving(version);
+            return Err(Miss::Switched);
         }
         let next: Option<i64> = match marked {
             true => row.try_get(3).map_err(broken)?,
@@ -281,12 +294,12 @@ impl Shared {
         readable: &Readable,
         name: &str,
         key: KeyRef<'_>,
-        place: (Partition, bool),
+        asked: Asked,
     ) -> Result<Option<Row>, Miss> {
         let client = self.clients.get().await.map_err(Miss::Failed)?;
         let key: KeyParameter<'_> = key.into();
         let parameters: [&(dyn ToSql + Sync); 2] = [key.as_sql(), &name];
-        let answer = client.read(readable, place, parameters);
+        let answer = client.read(readable, asked, parameters);
         self.within(&client, answer).await
     }
 

@@ -1,5 +1,6 @@
 //! Which versions a read may have to be answered from, and the statement for them.
 
+use std::sync::atomic::AtomicI64;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -37,10 +38,23 @@ pub(crate) struct Readable {
     /// Distinguishes this set from every other of the process.
     pub(crate) set: u64,
     branches: Vec<Branch>,
+    /// The version that served when it was last seen. A guess: what a read answers with is
+    /// decided in its statement.
+    serving: AtomicI64,
 }
 
 impl Readable {
-    /// Whether the statement can answer from this version.
+    /// The version that served when it was last seen.
+    pub(crate) fn serving(&self) -> VersionId {
+        VersionId(self.serving.load(Ordering::Relaxed))
+    }
+
+    /// Remembers which version was seen to serve.
+    pub(crate) fn saw_serving(&self, version: VersionId) {
+        self.serving.store(version.0, Ordering::Relaxed);
+    }
+
+    /// Whether a statement can answer from this version.
     pub(crate) fn holds(&self, version: VersionId) -> bool {
         self.branches.iter().any(|b| b.version == version)
     }
@@ -56,26 +70,19 @@ impl Readable {
         [sql_type(self.key_type), Type::TEXT]
     }
 
-    /// The statement for one partition. It always answers the active row, with
-    /// the aggregate as JSON text or null; the sub-selects of the other versions
-    /// are planned and never executed. `marked` adds the active version's mark.
-    pub(crate) fn sql(&self, partition: Partition, marked: bool) -> String {
-        let mut branches = String::new();
-        for branch in &self.branches {
-            let mut columns = String::new();
-            for column in &branch.columns {
-                columns.push('"');
-                columns.push_str(column);
-                columns.push_str("\", ");
-            }
-            let leaf = ddl::leaf_name(branch.version, partition);
-            branches.push_str(&format!(
-                " when {} then (select row_to_json(found)::text from (select {columns}\
-                 agg_version as applied_seq, off as applied_offset \
-                 from {leaf} where key = $1 and not deleted) found)",
-                branch.version
-            ));
+    /// The statement for one partition while `version` serves. It always answers the active
+    /// row, with the aggregate as JSON text or null, and the aggregate only when `version` is
+    /// what that row names. No other version's table is in it: whoever holds one of those
+    /// locked holds no read up. `marked` adds the active version's mark.
+    pub(crate) fn sql(&self, partition: Partition, version: VersionId, marked: bool) -> String {
+        let mut columns = String::new();
+        let branch = self.branches.iter().find(|b| b.version == version);
+        for column in branch.map(|b| &b.columns).into_iter().flatten() {
+            columns.push('"');
+            columns.push_str(column);
+            columns.push_str("\", ");
         }
+        let leaf = ddl::leaf_name(version, partition);
         let mark = match marked {
             true => format!(
                 ", (select o.next_offset from refold.offsets o \
@@ -85,7 +92,10 @@ impl Readable {
             false => String::new(),
         };
         format!(
-            "select a.version, a.generation, case a.version{branches} end as found{mark} \
+            "select a.version, a.generation, case a.version when {version} then \
+             (select row_to_json(found)::text from (select {columns}\
+             agg_version as applied_seq, off as applied_offset \
+             from {leaf} where key = $1 and not deleted) found) end as found{mark} \
              from refold.active a where a.name = $2"
         )
     }
@@ -107,6 +117,7 @@ struct Found {
 
 /// The readable versions of every projection that has one, from the rows of [`VERSIONS`].
 ///
+/// The active version comes first, and is taken to serve until a read sees another one.
 /// Versions of one name that differ from the active one in key type or partition
 /// count cannot share its statement. They are left out until they are active
 /// themselves; the first read after that looks again.
@@ -138,12 +149,12 @@ pub(crate) fn readable_of(rows: &[Row]) -> Result<Vec<Readable>, ReadError> {
                 key_type: found.key_type,
                 partitions: found.partitions,
                 set: NEXT_SET.fetch_add(1, Ordering::Relaxed),
+                serving: AtomicI64::new(found.branch.version.0),
                 branches: vec![found.branch],
             }),
         }
     }
     for readable in &mut all {
-        // The active one comes first; the statement's text does not depend on which it is.
         readable.branches.sort_by_key(|b| b.version);
     }
     Ok(all)

@@ -14,6 +14,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use refold_domain::position::Partition;
+use refold_domain::version::VersionId;
 use refold_ports::registry::ReadError;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
@@ -28,8 +29,7 @@ use crate::readable::Readable;
 use crate::session::Pooler;
 use crate::session::SessionOptions;
 
-/// The settings of a reading session. A generic plan names every branch once and
-/// is never made again; no sequential scan, because a plan made while a leaf was
+/// The settings of a reading session. A generic plan is never made again; no sequential scan, because a plan made while a leaf was
 /// small would stay when it has grown.
 const SET_UP: &str = "set default_transaction_read_only = on;
     set statement_timeout = '2s';
@@ -50,8 +50,23 @@ const BEGIN: &str = "begin read only;
     set local search_path = pg_catalog;
     set local timezone = 'UTC'";
 
-/// A set of versions, a partition, and whether the mark is asked for.
-type StatementKey = (u64, i32, bool);
+/// What a read asks for: the partition, the version that is taken to serve, and whether the
+/// mark is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Asked {
+    pub(crate) partition: Partition,
+    pub(crate) version: VersionId,
+    pub(crate) marked: bool,
+}
+
+impl Asked {
+    fn sql(&self, readable: &Readable) -> String {
+        readable.sql(self.partition, self.version, self.marked)
+    }
+}
+
+/// A set of versions, and what is asked of it.
+type StatementKey = (u64, Asked);
 
 /// A value with its SQL type.
 pub(crate) type TypedValue<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -102,16 +117,16 @@ impl Connected {
     pub(crate) async fn read(
         &self,
         readable: &Readable,
-        place: (Partition, bool),
+        asked: Asked,
         parameters: [&(dyn ToSql + Sync); 2],
     ) -> Result<Option<Row>, tokio_postgres::Error> {
         match self.pooler {
             Pooler::None => {
-                let statement = self.statement(readable, place).await?;
+                let statement = self.statement(readable, asked).await?;
                 self.client.query_opt(&statement, &parameters).await
             }
             Pooler::Transaction => {
-                let sql = readable.sql(place.0, place.1);
+                let sql = asked.sql(readable);
                 let types = readable.parameter_types();
                 let typed: Vec<_> = parameters.into_iter().zip(types).collect();
                 Ok(self.query(&sql, &typed).await?.into_iter().next())
@@ -147,18 +162,18 @@ impl Connected {
         Ok(rows)
     }
 
-    /// The statement for a partition, prepared once. Two reads that come first at
+    /// The statement for what is asked, prepared once. Two reads that come first at
     /// the same time prepare it both; the later one is kept.
     async fn statement(
         &self,
         readable: &Readable,
-        (partition, marked): (Partition, bool),
+        asked: Asked,
     ) -> Result<Statement, tokio_postgres::Error> {
-        let key = (readable.set, partition.0, marked);
+        let key = (readable.set, asked);
         if let Some(statement) = self.prepared(key) {
             return Ok(statement);
         }
-        let (sql, types) = (readable.sql(partition, marked), readable.parameter_types());
+        let (sql, types) = (asked.sql(readable), readable.parameter_types());
         let statement = self.client.prepare_typed(&sql, &types).await?;
         let mut statements = self
             .statements

@@ -128,6 +128,35 @@ async fn a_table_that_was_dropped_unseen_fails_no_read() {
 }
 
 #[tokio::test]
+async fn a_locked_table_of_a_version_that_does_not_serve_holds_no_read_up() {
+    let store = Postgres::fresh().await;
+    let first = first_active(&store).await;
+    let second = ready(&store, &WIDE_V2).await;
+    let reads = unrefreshed(&store);
+    let locker = store.client().await;
+    for (serving, locked) in [(first, second), (second, first)] {
+        let lock =
+            format!("begin; lock table rm.v{locked}_p0, rm.v{locked}_p1 in access exclusive mode");
+        locker.batch_execute(&lock).await.expect("the locks");
+        for key in 0..10 {
+            let answer = reads.read("wide", &key.to_string());
+            let answer = tokio::time::timeout(Duration::from_millis(500), answer).await;
+            let answer = answer.expect("it waits for nobody").expect("an answer");
+            assert_eq!(answer.version, serving);
+            assert!(answer.row.is_some());
+        }
+        locker.batch_execute("rollback").await.expect("no locks");
+        if serving == first {
+            switch(&store, &WIDE_V1, &WIDE_V2).await;
+            reads
+                .read("wide", "1")
+                .await
+                .expect("the new version answers");
+        }
+    }
+}
+
+#[tokio::test]
 async fn reads_outlive_their_connections() {
     let store = Postgres::fresh().await;
     first_active(&store).await;
