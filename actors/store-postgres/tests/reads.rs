@@ -139,7 +139,8 @@ async fn a_locked_table_of_a_version_that_does_not_serve_holds_no_read_up() {
             format!("begin; lock table rm.v{locked}_p0, rm.v{locked}_p1 in access exclusive mode");
         locker.batch_execute(&lock).await.expect("the locks");
         for key in 0..10 {
-            let answer = reads.read("wide", &key.to_string());
+            let key = key.to_string();
+            let answer = reads.read("wide", &key);
             let answer = tokio::time::timeout(Duration::from_millis(500), answer).await;
             let answer = answer.expect("it waits for nobody").expect("an answer");
             assert_eq!(answer.version, serving);
