@@ -9,6 +9,7 @@ use refold_domain::diff::Held;
 use refold_domain::partitioner::partition_of;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
+use refold_domain::spec::ProjectionSpec;
 use refold_domain::version::VersionId;
 use refold_ports::PairReads;
 use refold_ports::Registry;
@@ -19,6 +20,8 @@ use refold_ports::conformance::store::fixtures::WIDE_V1;
 use refold_ports::conformance::store::fixtures::WIDE_V2;
 use refold_ports::conformance::store::fixtures::int_cell;
 use refold_ports::conformance::store::fixtures::loaded;
+use refold_ports::conformance::store::fixtures::log;
+use refold_ports::conformance::store::fixtures::writer_of;
 use refold_ports::pair::Declared;
 use refold_ports::pair::Pair;
 use refold_ports::registry::ReadError;
@@ -136,8 +139,8 @@ async fn whoever_waits_for_a_version_that_is_switched_away_waits_for_its_success
 }
 
 /// Takes the first partition over and writes one event into it.
-async fn write(store: &Postgres, spec: &refold_domain::spec::ProjectionSpec, off: i64) {
-    let writer = refold_ports::conformance::store::fixtures::writer_of(store, spec, 0).await;
+async fn write(store: &Postgres, spec: &ProjectionSpec, off: i64) {
+    let writer = writer_of(store, spec, 0).await;
     let mut writer = writer.expect("a writer");
     let mut picture = Picture::new(spec);
     for key in 0..10 {
@@ -174,10 +177,8 @@ async fn a_pair_is_read_in_one_snapshot_and_a_locked_table_is_given_up() {
     let store = Postgres::fresh().await;
     let old = ready(&store, &WIDE_V1).await;
     let reads = PgPairReads::new(&store.options, Duration::from_millis(500));
-    let registered = store
-        .registry()
-        .register(&WIDE_V2, &refold_ports::conformance::store::fixtures::log());
-    let new = registered.await.expect("registered").id;
+    let registered = store.registry().register(&WIDE_V2, &log()).await;
+    let new = registered.expect("registered").id;
     let without = pair(&reads, (old, new), at_home()).await;
     assert_eq!(without, Ok(None), "it has no table yet");
     assert_eq!(ready(&store, &WIDE_V2).await, new);

@@ -100,8 +100,9 @@ async fn a_build_is_given_up_and_dropped() {
     let again = end(&world, &label, &label, GEN_1).await;
     again.assert_status(StatusCode::ACCEPTED);
     assert_eq!(body(again).await["state"], "dropped");
-    let shown = world.client().get(format!("/projections/{label}")).send();
-    assert_eq!(body(shown.await).await["state"], "dropped");
+    let client = world.client();
+    let shown = client.get(format!("/projections/{label}")).send().await;
+    assert_eq!(body(shown).await["state"], "dropped");
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use refold_api::ApiOptions;
 use refold_api::ShadowDeps;
 use refold_domain::partitioner::partition_of;
 use refold_domain::position::Partition;
+use refold_domain::spec::ProjectionSpec;
 use refold_domain::version::VersionId;
 use refold_ports::PartitionWriter;
 use refold_ports::Registry;
@@ -38,10 +39,7 @@ fn homes() -> (i64, i64) {
 }
 
 /// A writer of the first partition, which holds ten events, with the rows it holds.
-async fn writer(
-    world: &World,
-    spec: &refold_domain::spec::ProjectionSpec,
-) -> (Box<dyn PartitionWriter>, Picture) {
+async fn writer(world: &World, spec: &ProjectionSpec) -> (Box<dyn PartitionWriter>, Picture) {
     let writer = writer_of(world, spec, 0).await.expect("a writer");
     let mut picture = Picture::new(spec);
     for key in 0..10 {
