@@ -12,7 +12,6 @@ use refold_domain::position::Partition;
 use refold_domain::spec::ProjectionSpec;
 use refold_domain::version::VersionId;
 use refold_ports::PairReads;
-use refold_ports::Registry;
 use refold_ports::conformance::store::StoreHarness;
 use refold_ports::conformance::store::fixtures::PARTITIONS;
 use refold_ports::conformance::store::fixtures::Picture;

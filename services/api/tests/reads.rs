@@ -96,7 +96,7 @@ async fn a_read_that_names_an_offset_is_answered_from_behind_it_or_refused() {
     let ask = async |query: &[(&str, &str)]| {
         let mut request = client.get(format!("/aggregate/{key}"));
         for (name, value) in query {
-            request = request.query(name, value);
+            request = request.query(*name, value);
         }
         request.send().await
     };
@@ -130,7 +130,8 @@ async fn a_read_that_names_an_offset_is_answered_from_behind_it_or_refused() {
 async fn a_read_waits_for_the_offset_and_a_switch_meanwhile_changes_who_is_waited_for() {
     let world = World::with_two_versions().await;
     let (key, _) = homes();
-    let client = Arc::new(world.client());
+    let endpoint = refold_api::endpoint(world.deps(), ApiOptions::default());
+    let client = Arc::new(TestClient::new(endpoint));
     let path = format!("/aggregate/{key}");
     let wait = |offset: i64| {
         let (client, path) = (Arc::clone(&client), path.clone());
