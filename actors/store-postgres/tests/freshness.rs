@@ -74,7 +74,7 @@ async fn many_who_wait_for_a_mark_cost_one_look_and_all_are_told() {
             tokio::spawn(async move { reads.mark_passes("wide", FIRST, Offset(10)).await })
         })
         .collect();
-    // The mark does not move: nobody is told, however long it is looked at.
+    // sleep: nothing happens, which is what is measured: the mark does not move, nobody is told.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(waiters.iter().all(|waiter| !waiter.is_finished()));
     picture.put(&int_cell(at_home()), 7, 2, 10).expect("a row");
@@ -123,6 +123,7 @@ async fn whoever_waits_for_a_version_that_is_switched_away_waits_for_its_success
     };
     support::switch(&store, &WIDE_V1, &WIDE_V2).await;
     write(&store, &WIDE_V1, 10).await;
+    // sleep: ten looks at the marks, none of which may tell anybody.
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(
         !waiting.is_finished(),

@@ -167,7 +167,7 @@ async fn of_a_switch_and_an_abort_at_once_one_is_refused() {
         let (one, other) = (registry.clone(), registry.clone());
         let switch = tokio::spawn(async move { try_switch(&one, (new, &WIDE_V2)).await });
         let abort = tokio::spawn(async move {
-            // A little later each round: the abort meets the switch at all of its steps.
+            // sleep: a little longer each round, so that the abort meets the switch at all of its steps.
             tokio::time::sleep(Duration::from_millis(3 * round)).await;
             other.retire_as(&request).await
         });

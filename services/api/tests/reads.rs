@@ -156,6 +156,7 @@ async fn a_read_waits_for_the_offset_and_a_switch_meanwhile_changes_who_is_waite
     // The old version has it, and serves no more.
     write(&mut first, key, 11).await;
     for _ in 0..20 {
+        // sleep: looks at the mark, none of which may answer the read.
         tokio::time::sleep(Duration::from_millis(2)).await;
         assert!(!waiting.is_finished(), "answered from the old version");
     }
