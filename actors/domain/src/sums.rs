@@ -7,10 +7,15 @@
 //! without either having known of the other, and a difference names its column.
 //! Addition, not XOR: a change applied twice cancels under XOR.
 
+mod mend;
+
 use xxhash_rust::xxh3::xxh3_64;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use refold_projection::cell::CellReader;
+
+pub use mend::SummedRow;
+pub use mend::Unexplained;
 
 /// Buckets per column. Eight keep the offsets row of a ten-column version
 /// under 2 kB, where every update stays in the page (FACTS: 48k updates/s

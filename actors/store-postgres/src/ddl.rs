@@ -178,6 +178,11 @@ impl Leaf {
     /// Writes rows from one array per column, each row at most once and in the
     /// arrays' order. A row that the table already has at this offset or a later one is left alone.
     pub(crate) fn upsert(&self) -> String {
+        format!("{}{ROW_GUARD}", self.put())
+    }
+
+    /// The same, whatever the table has: for rows that are put right.
+    pub(crate) fn put(&self) -> String {
         let arrays: Vec<_> = (1..)
             .zip(&self.columns)
             .map(|(i, c)| format!("${i}::{}[]", c.sql_type))
@@ -188,13 +193,17 @@ impl Leaf {
             .collect();
         format!(
             "insert into {} as leaf ({}) select * from unnest({}) \
-             on conflict (key) do update set {}{}",
+             on conflict (key) do update set {}",
             self.table,
             self.names(),
             arrays.join(", "),
             updates.join(", "),
-            ROW_GUARD,
         )
+    }
+
+    /// Removes rows by an array of keys.
+    pub(crate) fn remove(&self) -> String {
+        format!("delete from {} where key = any($1)", self.table)
     }
 
     fn names(&self) -> String {

@@ -13,7 +13,7 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 7] = [
+const MIGRATIONS: [Migration; 8] = [
     Migration {
         number: 1,
         name: "control",
@@ -48,6 +48,11 @@ const MIGRATIONS: [Migration; 7] = [
         number: 7,
         name: "retire",
         sql: include_str!("../migrations/0007_retire.sql"),
+    },
+    Migration {
+        number: 8,
+        name: "proofs",
+        sql: include_str!("../migrations/0008_proofs.sql"),
     },
 ];
 

@@ -54,12 +54,24 @@ impl Typed for Vec<i64> {
     const TYPE: Type = Type::INT8_ARRAY;
 }
 
+impl Typed for Vec<&[u8]> {
+    const TYPE: Type = Type::BYTEA_ARRAY;
+}
+
 impl Typed for Vec<&str> {
     const TYPE: Type = Type::TEXT_ARRAY;
 }
 
 impl Typed for Vec<String> {
     const TYPE: Type = Type::TEXT_ARRAY;
+}
+
+impl Typed for Vec<u8> {
+    const TYPE: Type = Type::BYTEA;
+}
+
+impl Typed for Vec<Value> {
+    const TYPE: Type = Type::JSONB_ARRAY;
 }
 
 impl<T: Typed + ?Sized> Typed for &T {

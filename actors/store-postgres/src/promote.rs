@@ -9,9 +9,11 @@ use refold_domain::barrier::OffsetVector;
 use refold_domain::barrier::ROW_COUNT;
 use refold_domain::barrier::SumDifference;
 use refold_domain::cutover::Behind;
+use refold_domain::cutover::CONFIRMED_ROWS;
 use refold_domain::cutover::Evidence;
 use refold_domain::cutover::Gate;
 use refold_domain::cutover::GateReport;
+use refold_domain::cutover::LogProof;
 use refold_domain::cutover::ScanProof;
 use refold_domain::cutover::judge;
 use refold_domain::cutover::judge_forced;
@@ -144,13 +146,15 @@ impl Found {
         let to: [&dyn Parameter; 1] = [&request.to.0];
         let barrier: [&dyn Parameter; 1] = [&request.barrier];
         let both = [barrier[0], to[0]];
+        let wanted = CONFIRMED_ROWS.cast_signed();
+        let facts: [&dyn Parameter; 2] = [to[0], &wanted];
         // This macro polls in the order in which they stand here; that is the order of the locks.
         let (active, versions, barrier, behind, facts) = futures::try_join!(
             transaction.first("lock the active row", ACTIVE, &to),
             transaction.query("lock both versions", VERSIONS, &to),
             transaction.first("read the barrier", BARRIER, &barrier),
             transaction.query("re-check the marks", BEHIND, &both),
-            transaction.one("gather the evidence", EVIDENCE, &to),
+            transaction.one("gather the evidence", EVIDENCE, &facts),
         )?;
         Ok(Self {
             active,
@@ -277,12 +281,7 @@ impl Facts {
         let (parked, gaps): (i64, i64) = (field(row, "parked")?, field(row, "gaps")?);
         let without_key: Vec<i32> = field(row, "without_key")?;
         let lag: i64 = field(row, "lag")?;
-        let findings: Option<i64> = field(row, "scan_findings")?;
-        let age: Option<f64> = field(row, "scan_age")?;
-        let scan = findings.zip(age).map(|(findings, age)| ScanProof {
-            findings: findings.unsigned_abs(),
-            age: Duration::try_from_secs_f64(age).unwrap_or_default(),
-        });
+        let scan = scan_proof(row)?;
         Ok(Self {
             parked: parked.cast_unsigned(),
             gaps: gaps.cast_unsigned(),
@@ -292,6 +291,27 @@ impl Facts {
             scan,
         })
     }
+}
+
+/// The scan on which the switch would rest, if there is one.
+fn scan_proof(row: &Row) -> Result<Option<ScanProof>, RegistryError> {
+    let findings: Option<i64> = field(row, "scan_findings")?;
+    let age: Option<f64> = field(row, "scan_age")?;
+    let expected: Option<i64> = field(row, "scan_expected")?;
+    let confirmed: Option<i64> = field(row, "log_confirmed")?;
+    let contradicted: Option<i64> = field(row, "log_contradicted")?;
+    let log = confirmed
+        .zip(contradicted)
+        .map(|(confirmed, contradicted)| LogProof {
+            confirmed: confirmed.unsigned_abs(),
+            contradicted: contradicted.unsigned_abs(),
+        });
+    Ok(findings.zip(age).map(|(findings, age)| ScanProof {
+        findings: findings.unsigned_abs(),
+        age: Duration::try_from_secs_f64(age).unwrap_or_default(),
+        expected: expected.unwrap_or_default().unsigned_abs(),
+        log,
+    }))
 }
 
 /// What the switch writes beside the promotion.
@@ -427,8 +447,9 @@ pub(crate) async fn activate_first(
         let reason = format!("{} is {}, not ready", locked.label, locked.state);
         return Err(refuse(transaction, reason).await);
     }
+    let wanted = CONFIRMED_ROWS.cast_signed();
     let facts = transaction
-        .one("gather the evidence", EVIDENCE, &[&version.0])
+        .one("gather the evidence", EVIDENCE, &[&version.0, &wanted])
         .await;
     let facts = Facts::of(&facts?)?;
     let mut gates = judge(&Evidence {

@@ -35,7 +35,8 @@ impl World {
         let launch = Launch::new(["verify", "--json"])
             .flag("version", version)
             .flag("against", against);
-        let answer = run(&with(with(launch, self.stream_flags()), self.store_flags()));
+        let launch = with(with(launch, self.stream_flags()), self.store_flags());
+        let answer = run(&with(launch, self.log_flags()));
         assert!(
             matches!(answer.exit, Exit::Code(0 | 2)),
             "verify {version} against {against}: {answer:?}"

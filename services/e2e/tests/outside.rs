@@ -226,6 +226,7 @@ fn a_projection_of_a_crate_outside_the_workspace_is_built_run_and_promoted() {
         topic.write(&warehouse.round(round));
     }
     let scan = Launch::new(["verify", "-version=stock_v2", "-against=stock_v1"])
+        .args(world.log_flags())
         .args(world.store_flags())
         .of(&binary);
     scan.start().succeed(BOUND);

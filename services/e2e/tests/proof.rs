@@ -356,7 +356,7 @@ fn the_views_say_the_same(world: &World, switched: &Value) {
 fn verify(world: &World, version: &str, against: &str) -> Answer {
     let launch = ["verify".to_owned(), "--json".to_owned()].into_iter();
     let names = [format!("-version={version}"), format!("-against={against}")];
-    let flags = [world.stream_flags(), world.store_flags()].concat();
+    let flags = [world.stream_flags(), world.log_flags(), world.store_flags()].concat();
     world.refold(launch.chain(names).chain(flags))
 }
 

@@ -64,6 +64,8 @@ fn dispatch(command: Command, projections: &Projections) -> Result<ExitCode, Fai
         Command::Cutover(args) => runtime.block_on(command::cutover::run(args)),
         Command::Seed(args) => runtime.block_on(command::seed::run(args)),
         Command::Verify(args) => runtime.block_on(command::verify::run(args, projections)),
+        Command::Diff(args) => runtime.block_on(command::diff::run(args, projections)),
+        Command::Repair(args) => runtime.block_on(command::repair::run(args, projections)),
         Command::List(args) => runtime.block_on(command::list::run(args)),
         Command::Retire(args) => runtime.block_on(command::retire::run(args)),
         Command::Abort(args) => runtime.block_on(command::retire::abort(args)),

@@ -3,12 +3,14 @@
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::Choice;
 use super::DiffCounts;
 use super::Kind;
 use super::PairPlan;
 use super::RowRef;
 use super::Sample;
 use super::plan::Scratch;
+use super::samples::Samples;
 use crate::position::Offset;
 
 /// One pair of rows in so many is shown to the rule crosswise.
@@ -40,13 +42,25 @@ pub struct PairJoin<'p> {
     /// The place of an old row that met its partner, to show it to the rule with another's.
     before: Option<Place>,
     counts: DiffCounts,
-    samples: Vec<Sample>,
-    wanted: usize,
+    samples: Samples<'p>,
+    chosen: Choice,
+}
+
+/// What a join found.
+#[derive(Debug)]
+pub struct Joined {
+    /// How many keys of each kind.
+    pub counts: DiffCounts,
+    /// Some of them.
+    pub samples: Vec<Sample>,
+    /// Those of the pairs that differ as expected which the log is asked about.
+    pub chosen: Choice,
 }
 
 impl<'p> PairJoin<'p> {
-    /// A join without rows, which names at most `samples` keys of each kind.
-    pub fn new(plan: &'p PairPlan, samples: usize) -> Self {
+    /// A join without rows, which names at most `samples` keys of each kind, and adds pairs that
+    /// differ as expected to a choice.
+    pub fn new(plan: &'p PairPlan, samples: usize, chosen: Choice) -> Self {
         Self {
             plan,
             bytes: Vec::new(),
@@ -54,8 +68,8 @@ impl<'p> PairJoin<'p> {
             scratch: Scratch::default(),
             before: None,
             counts: DiffCounts::default(),
-            samples: Vec::new(),
-            wanted: samples,
+            samples: Samples::new(plan, samples),
+            chosen,
         }
     }
 
@@ -88,13 +102,13 @@ impl<'p> PairJoin<'p> {
         let same_key = |place: &Place| key_of(bytes, place) == row.key;
         let Ok(found) = self.places.find_entry(xxh3_64(row.key), same_key) else {
             self.counts.only_new += 1;
-            let key = self.plan.key_text(row.key);
-            return self.sample(Kind::OnlyNew, key, String::new(), (None, Some(row.off)));
+            return self
+                .samples
+                .add(Kind::OnlyNew, String::new(), None, Some(row));
         };
         let (place, _) = found.remove();
         self.try_rule(row);
         let old = row_of(&self.bytes, &place);
-        let off_old = old.off;
         let verdict = self.plan.judge(&old, row, &mut self.scratch);
         self.before = Some(place);
         let Some(kind) = verdict.kind else {
@@ -102,12 +116,15 @@ impl<'p> PairJoin<'p> {
             return;
         };
         match kind {
-            Kind::Expected => self.counts.expected += 1,
+            Kind::Expected => {
+                self.counts.expected += 1;
+                self.chosen.offer(&old, row);
+            }
             Kind::MissingExpected => self.counts.missing_expected += 1,
             Kind::Unexpected | Kind::OnlyOld | Kind::OnlyNew => self.counts.unexpected += 1,
         }
-        let key = self.plan.key_text(row.key);
-        self.sample(kind, key, verdict.detail, (Some(off_old), Some(row.off)));
+        self.samples
+            .add(kind, verdict.detail, Some(&old), Some(row));
     }
 
     /// Shows the rule a row with that of another aggregate, now and then.
@@ -123,35 +140,19 @@ impl<'p> PairJoin<'p> {
         }
     }
 
-    fn sample(
-        &mut self,
-        kind: Kind,
-        key: String,
-        detail: String,
-        (off_old, off_new): (Option<Offset>, Option<Offset>),
-    ) {
-        let of_kind = self.samples.iter().filter(|s| s.kind == kind).count();
-        if of_kind < self.wanted {
-            self.samples.push(Sample {
-                kind,
-                key,
-                detail,
-                off_old,
-                off_new,
-            });
-        }
-    }
-
     /// Counts the old rows that met no partner, and ends.
-    pub fn finish(mut self) -> (DiffCounts, Vec<Sample>) {
+    pub fn finish(mut self) -> Joined {
         self.counts.only_old += self.places.len() as u64;
-        let left: Vec<_> = self.places.iter().take(self.wanted).copied().collect();
-        for place in left {
-            let old = row_of(&self.bytes, &place);
-            let (key, off) = (self.plan.key_text(old.key), old.off);
-            self.sample(Kind::OnlyOld, key, String::new(), (Some(off), None));
+        for place in self.places.iter().take(self.samples.wanted()) {
+            let old = row_of(&self.bytes, place);
+            self.samples
+                .add(Kind::OnlyOld, String::new(), Some(&old), None);
         }
-        (self.counts, self.samples)
+        Joined {
+            counts: self.counts,
+            samples: self.samples.into_found(),
+            chosen: self.chosen,
+        }
     }
 }
 

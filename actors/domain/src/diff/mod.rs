@@ -5,14 +5,20 @@
 //! columns must be equal, which may differ and how is a [`PairPlan`], made of what
 //! the authors declared.
 
+mod choice;
 mod join;
 mod plan;
 mod point;
+mod samples;
 mod share;
 #[cfg(test)]
 mod tests;
 mod text;
 
+pub use choice::Choice;
+pub use choice::ChosenPair;
+pub use choice::KeptRow;
+pub use join::Joined;
 pub use join::PairJoin;
 pub use plan::NotComparable;
 pub use plan::PairPlan;
@@ -23,6 +29,7 @@ pub use point::Side;
 pub use point::compare_point;
 pub use share::KeyShare;
 pub use text::cell_text;
+pub use text::row_text;
 
 use crate::position::Offset;
 
@@ -126,10 +133,16 @@ pub struct Sample {
     pub kind: Kind,
     /// The key as text.
     pub key: String,
+    /// The key's cell.
+    pub cell: Vec<u8>,
     /// One sentence: the column, both values, the rule's reason.
     pub detail: String,
     /// Offset of the last event in the old version's row.
     pub off_old: Option<Offset>,
     /// Offset of the last event in the new version's row.
     pub off_new: Option<Offset>,
+    /// The old version's row, each column as text, in table order.
+    pub old: Option<Vec<String>>,
+    /// The new version's row, likewise.
+    pub new: Option<Vec<String>>,
 }

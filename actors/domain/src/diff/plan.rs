@@ -128,8 +128,8 @@ pub struct PairPlan {
     /// Whether a row's position in its aggregate and in the log must be equal too.
     positions: bool,
     rule: Option<Differences>,
-    columns_old: usize,
-    columns_new: usize,
+    old: &'static [Column],
+    new: &'static [Column],
 }
 
 /// The verdict on the two rows of a key.
@@ -208,8 +208,8 @@ impl PairPlan {
             differs,
             positions: old.handles == new.handles,
             rule,
-            columns_old: old.columns.len(),
-            columns_new: new.columns.len(),
+            old: old.columns,
+            new: new.columns,
         })
     }
 
@@ -242,6 +242,19 @@ impl PairPlan {
         super::text::key_text(self.key_type, key)
     }
 
+    /// The columns of both rows as text.
+    pub(super) fn row_texts(
+        &self,
+        old: Option<&RowRef<'_>>,
+        new: Option<&RowRef<'_>>,
+    ) -> (Option<Vec<String>>, Option<Vec<String>>) {
+        let text = |columns, row: &RowRef<'_>| super::text::row_text(columns, row.cells);
+        (
+            old.map(|row| text(self.old, row)),
+            new.map(|row| text(self.new, row)),
+        )
+    }
+
     /// Judges the two rows of a key.
     pub(super) fn judge(
         &self,
@@ -249,8 +262,8 @@ impl PairPlan {
         new: &RowRef<'_>,
         scratch: &mut Scratch,
     ) -> Verdict {
-        let whole = scratch.old.cut(old.cells, self.columns_old)
-            && scratch.new.cut(new.cells, self.columns_new);
+        let whole = scratch.old.cut(old.cells, self.old.len())
+            && scratch.new.cut(new.cells, self.new.len());
         if !whole {
             return unexpected("a row has other columns than its version declares".to_owned());
         }
@@ -326,8 +339,8 @@ impl PairPlan {
         scratch: &mut Scratch,
     ) -> Option<bool> {
         let rule = self.rule.as_ref()?;
-        let whole = scratch.old.cut(old.cells, self.columns_old)
-            && scratch.new.cut(new.cells, self.columns_new);
+        let whole = scratch.old.cut(old.cells, self.old.len())
+            && scratch.new.cut(new.cells, self.new.len());
         let differ = self.differs.iter().any(|shared| {
             scratch.old.get(old.cells, shared.old) != scratch.new.get(new.cells, shared.new)
         });

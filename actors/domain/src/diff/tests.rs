@@ -61,7 +61,12 @@ fn new_row(key: i64, kept: i64, fixed: i64) -> Row {
 }
 
 fn diff(plan: &PairPlan, old: &[Row], new: &[Row]) -> (DiffCounts, Vec<Sample>) {
-    let mut join = PairJoin::new(plan, 10);
+    let joined = joined(plan, old, new);
+    (joined.counts, joined.samples)
+}
+
+fn joined(plan: &PairPlan, old: &[Row], new: &[Row]) -> Joined {
+    let mut join = PairJoin::new(plan, 10, Choice::new(7, 100));
     for (side, rows) in [(true, old), (false, new)] {
         for (key, cells_of, applied_seq, off) in rows {
             let key = cells(&[*key]);
@@ -143,6 +148,33 @@ fn each_kind_of_difference_is_counted_and_named_with_its_key() {
         ]
     );
     assert_eq!(samples[0].off_old, Some(Offset(1_002)));
+    let row = |values: [&str; 3]| Some(values.map(str::to_owned).to_vec());
+    assert_eq!(samples[0].old, row(["-1", "10", "1"]));
+    assert_eq!(samples[0].new, row(["1", "-2", "11"]));
+    assert_eq!((&samples[3].new, &samples[4].old), (&None, &None));
+}
+
+#[test]
+fn only_pairs_that_differ_as_expected_are_chosen_for_the_log() {
+    let old: Vec<_> = (0..40).map(|key| old_row(key, 10, 1)).collect();
+    let new: Vec<_> = (0..40)
+        .map(|key| match key % 3 {
+            0 => new_row(key, 10, 1),
+            1 => new_row(key, 10, 2),
+            _ => new_row(key, 11, 2),
+        })
+        .collect();
+    let joined = joined(&plan(), &old, &new);
+    assert_eq!((joined.counts.expected, joined.counts.unexpected), (13, 13));
+    let mut pairs = joined.chosen.into_pairs();
+    pairs.sort_by(|a, b| a.key.cmp(&b.key));
+    let keys: Vec<_> = pairs.iter().map(|pair| pair.key.clone()).collect();
+    let wanted: Vec<_> = (0..40).filter(|key| key % 3 == 1).collect();
+    let wanted: Vec<_> = wanted.iter().map(|key| cells(&[*key])).collect();
+    assert_eq!(keys, wanted);
+    let first = &pairs[0];
+    assert_eq!((&first.old.cells, &first.new.cells), (&old[1].1, &new[1].1));
+    assert_eq!((first.old.applied_seq, first.new.off), (3, Offset(1_001)));
 }
 
 #[test]

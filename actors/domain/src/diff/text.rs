@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use refold_projection::Column;
 use refold_projection::ColumnType;
 use refold_projection::KeyType;
 use refold_projection::cell::CellReader;
@@ -40,6 +41,23 @@ pub fn cell_text(ty: ColumnType, cell: &[u8]) -> String {
         ColumnType::Numeric | ColumnType::Bytea | ColumnType::Uuid => None,
     };
     shown.unwrap_or_else(|| hex(bytes))
+}
+
+/// Each column of a row as [`cell_text`] tells it, in table order; what cannot be cut into cells
+/// ends with the reason.
+pub fn row_text(columns: &[Column], cells: &[u8]) -> Vec<String> {
+    let mut reader = CellReader::new(cells);
+    let mut texts = Vec::with_capacity(columns.len());
+    for column in columns {
+        match reader.next_raw() {
+            Ok(cell) => texts.push(cell_text(column.ty, cell)),
+            Err(error) => {
+                texts.push(error.to_string());
+                break;
+            }
+        }
+    }
+    texts
 }
 
 /// A text, quoted, cut after 80 characters.

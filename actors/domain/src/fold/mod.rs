@@ -27,11 +27,11 @@ use std::sync::Arc;
 
 use refold_projection::Projection;
 
+pub use witness::Keys;
 pub use witness::WitnessFold;
 pub use witness::WitnessRow;
 
 use crate::batch::EventGap;
-use crate::diff::KeyShare;
 use crate::log::Chunk;
 use crate::log::RecordFingerprint;
 use crate::position::Offset;
@@ -229,9 +229,9 @@ pub trait AnyProjection: Send + Sync + std::fmt::Debug {
         cache_bytes: usize,
     ) -> Box<dyn ApplyFold>;
 
-    /// A fold that shares nothing with the engines but the author's code, for a share of
-    /// the keys.
-    fn witness(&self, share: KeyShare) -> Box<dyn WitnessFold>;
+    /// A fold that shares nothing with the engines but the author's code, for some of the
+    /// keys.
+    fn witness(&self, keys: Keys) -> Box<dyn WitnessFold>;
 }
 
 /// Forgets a projection's types, so that a process can hold several.
@@ -273,7 +273,7 @@ impl<P: Projection> AnyProjection for Erased<P> {
         Box::new(apply::Apply::new(projection, options, sums, cache_bytes))
     }
 
-    fn witness(&self, share: KeyShare) -> Box<dyn WitnessFold> {
-        Box::new(witness::Witness::new(Arc::clone(&self.projection), share))
+    fn witness(&self, keys: Keys) -> Box<dyn WitnessFold> {
+        Box::new(witness::Witness::new(Arc::clone(&self.projection), keys))
     }
 }

@@ -4,6 +4,7 @@
 //! with the engines, so that what it says of a row is said independently of them.
 
 use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use refold_projection::Change;
@@ -35,13 +36,49 @@ pub struct WitnessRow {
     pub off: Offset,
 }
 
+/// Which aggregates a witness looks at.
+#[derive(Debug, Clone)]
+pub enum Keys {
+    /// A class of all keys.
+    Share(KeyShare),
+    /// Exactly these, each given as its cell.
+    These(Arc<HashSet<Vec<u8>>>),
+}
+
+impl Keys {
+    /// Every key.
+    pub fn all() -> Self {
+        KeyShare::new(0, 1).into()
+    }
+
+    /// Exactly these, each given as its cell.
+    pub fn these(keys: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        Self::These(Arc::new(keys.into_iter().collect()))
+    }
+
+    /// Whether a key, given as its cell, is looked at.
+    pub fn has(&self, key: &[u8]) -> bool {
+        match self {
+            Self::Share(share) => share.has(key),
+            Self::These(keys) => keys.contains(key),
+        }
+    }
+}
+
+impl From<KeyShare> for Keys {
+    fn from(share: KeyShare) -> Self {
+        Self::Share(share)
+    }
+}
+
 /// Folds a partition's events one after another, from the first on.
 pub trait WitnessFold: Send {
-    /// Takes the next event of the log. Events of keys that are not in the share are passed over.
+    /// Takes the next event of the log, and answers whether it moved an aggregate that is
+    /// looked at. Events of other keys are passed over, and those that came before.
     ///
     /// # Errors
     /// One sentence when the author's code cannot read it.
-    fn event(&mut self, event: &PlainEnvelope, offset: Offset) -> Result<(), String>;
+    fn event(&mut self, event: &PlainEnvelope, offset: Offset) -> Result<bool, String>;
 
     /// Every aggregate that an event was seen of, by key.
     fn rows(&self) -> Vec<WitnessRow>;
@@ -56,15 +93,15 @@ struct Aggregate<R> {
 
 pub(super) struct Witness<P: Projection> {
     projection: Arc<P>,
-    share: KeyShare,
+    keys: Keys,
     aggregates: BTreeMap<P::Key, Aggregate<P::Row>>,
 }
 
 impl<P: Projection> Witness<P> {
-    pub(super) fn new(projection: Arc<P>, share: KeyShare) -> Self {
+    pub(super) fn new(projection: Arc<P>, keys: Keys) -> Self {
         Self {
             projection,
-            share,
+            keys,
             aggregates: BTreeMap::new(),
         }
     }
@@ -99,17 +136,17 @@ impl<P: Projection> Witness<P> {
 }
 
 impl<P: Projection> WitnessFold for Witness<P> {
-    fn event(&mut self, event: &PlainEnvelope, offset: Offset) -> Result<(), String> {
+    fn event(&mut self, event: &PlainEnvelope, offset: Offset) -> Result<bool, String> {
         let key: P::Key = key_of(&event.id)?;
-        if !self.share.has(&cell_of(&key)) {
-            return Ok(());
+        if !self.keys.has(&cell_of(&key)) {
+            return Ok(false);
         }
         let before = self.aggregates.remove(&key);
         let (row, version) = match before {
             // Written to the log again.
             Some(seen) if event.version <= seen.version => {
                 self.aggregates.insert(key, seen);
-                return Ok(());
+                return Ok(false);
             }
             Some(seen) => (seen.row, event.version),
             None => (None, event.version),
@@ -124,7 +161,7 @@ impl<P: Projection> WitnessFold for Witness<P> {
                 offset,
             },
         );
-        Ok(())
+        Ok(true)
     }
 
     fn rows(&self) -> Vec<WitnessRow> {

@@ -10,11 +10,12 @@ use super::tests::OPTIONS;
 use super::tests::chunk_of;
 use super::tests::split_tuples;
 use super::*;
+use crate::diff::KeyShare;
 use crate::position::Partition;
 
 /// What the witness says of the chunk's records.
-fn testify(chunk: &Chunk, share: KeyShare) -> Vec<WitnessRow> {
-    let mut witness = erase(Ledger).witness(share);
+fn testify(chunk: &Chunk, keys: impl Into<Keys>) -> Vec<WitnessRow> {
+    let mut witness = erase(Ledger).witness(keys.into());
     for record in (0..chunk.len()).filter_map(|at| chunk.get(at)) {
         let value = record.value.expect("every record has a value");
         let event = decode_plain(OPTIONS.wire, value).expect("an envelope");
@@ -76,6 +77,19 @@ proptest! {
         shared.sort_by(|a, b| a.key.cmp(&b.key));
         prop_assert_eq!(shared, testify(&chunk, KeyShare::new(0, 1)));
     }
+
+    #[test]
+    fn named_keys_are_folded_as_among_all_others_and_no_other_is(
+        script in prop::collection::vec((0i64..50, 0u8..6), 0..200), every in 1_usize..5,
+    ) {
+        let chunk = chunk_of(&script, 0);
+        let all = testify(&chunk, Keys::all());
+        let some: Vec<_> = all.into_iter().step_by(every).collect();
+        let keys = some.iter().map(|row| row.key.clone());
+        // A key that no event is of is named too.
+        let keys = Keys::these(keys.chain([b"nobody".to_vec()]));
+        prop_assert_eq!(testify(&chunk, keys), some);
+    }
 }
 
 #[test]
@@ -92,7 +106,7 @@ fn an_event_that_was_written_twice_counts_once() {
 
 #[test]
 fn what_the_author_cannot_read_is_told() {
-    let mut witness = erase(Ledger).witness(KeyShare::new(0, 1));
+    let mut witness = erase(Ledger).witness(Keys::all());
     let event = refold_proto::PlainEnvelope {
         id: refold_proto::PlainId::Text("seven".to_owned()),
         version: 1,
@@ -111,7 +125,7 @@ fn what_the_author_cannot_read_is_told() {
 
 #[test]
 fn a_number_that_json_quotes_is_the_same_key() {
-    let mut witness = erase(Ledger).witness(KeyShare::new(0, 1));
+    let mut witness = erase(Ledger).witness(Keys::all());
     let mut event = refold_proto::PlainEnvelope {
         id: refold_proto::PlainId::Int(7),
         version: 1,
@@ -122,7 +136,9 @@ fn a_number_that_json_quotes_is_the_same_key() {
     witness.event(&event, Offset(0)).expect("a number");
     event.version = 2;
     event.id = refold_proto::PlainId::Text("7".to_owned());
-    witness.event(&event, Offset(1)).expect("a quoted number");
+    assert_eq!(witness.event(&event, Offset(1)), Ok(true));
+    // Once more: nothing moves.
+    assert_eq!(witness.event(&event, Offset(2)), Ok(false));
     let rows = witness.rows();
     assert_eq!((rows.len(), rows[0].applied_seq), (1, 2));
     for text in ["007", "+7", "-0", " 7", ""] {

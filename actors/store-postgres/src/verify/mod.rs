@@ -16,6 +16,7 @@
 //! mark, the one behind reaches it, the snapshot is taken, and the park is lifted.
 //! That holds one partition's projection for some milliseconds, and no read.
 
+mod chosen;
 mod hold;
 mod options;
 mod record;
@@ -38,6 +39,8 @@ use crate::transaction::field;
 use crate::transaction::query;
 use crate::transaction::registry_error;
 
+pub use chosen::RecordedScan;
+pub use chosen::Testimony;
 pub use options::ScanOptions;
 pub use options::ScanProgress;
 pub use report::FoundKey;

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use refold_domain::cutover::CONFIRMED_ROWS;
+
 /// How the tables of two versions are compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanOptions {
     /// Keys to name per partition and kind of difference.
     pub sample: usize,
+    /// Pairs that differ as expected to keep for the log, over all partitions.
+    pub chosen: usize,
     /// How long a version may take to reach the offset at which a partition is held.
     pub hold: Duration,
     /// Bytes of rows that all workers keep at most while they wait for their partners. A
@@ -21,10 +25,11 @@ pub struct ScanOptions {
 }
 
 impl Default for ScanOptions {
-    /// Ten keys, 10 s to reach an offset, 1 GiB, any rate, two partitions at a time.
+    /// A hundred keys, the pairs that a promotion wants confirmed, 10 s to reach an offset, 1 GiB, any rate, two partitions at a time.
     fn default() -> Self {
         Self {
-            sample: 10,
+            sample: 100,
+            chosen: CONFIRMED_ROWS as usize,
             hold: Duration::from_secs(10),
             memory: 1 << 30,
             rate: None,

@@ -1,6 +1,7 @@
 //! What a scan found.
 
 use refold_domain::diff::DiffCounts;
+use refold_domain::diff::Kind;
 use refold_domain::diff::Sample;
 use serde::Deserialize;
 use serde::Serialize;
@@ -12,12 +13,21 @@ pub struct FoundKey {
     pub kind: String,
     /// The key as text.
     pub key: String,
+    /// The key's cell as hex digits; empty in records that are older than it.
+    #[serde(default)]
+    pub cell: String,
     /// One sentence.
     pub detail: String,
     /// Offset of the last event in the old version's row.
     pub off_old: Option<i64>,
     /// Offset of the last event in the new version's row.
     pub off_new: Option<i64>,
+    /// The old version's row, each column as text, in table order.
+    #[serde(default)]
+    pub old: Option<Vec<String>>,
+    /// The new version's row, likewise.
+    #[serde(default)]
+    pub new: Option<Vec<String>>,
 }
 
 impl From<Sample> for FoundKey {
@@ -25,11 +35,37 @@ impl From<Sample> for FoundKey {
         Self {
             kind: sample.kind.word().to_owned(),
             key: sample.key,
+            cell: hex(&sample.cell),
             detail: sample.detail,
             off_old: sample.off_old.map(|off| off.0),
             off_new: sample.off_new.map(|off| off.0),
+            old: sample.old,
+            new: sample.new,
         }
     }
+}
+
+impl FoundKey {
+    /// The key's cell, if it is on record.
+    pub fn key_cell(&self) -> Option<Vec<u8>> {
+        let digits = self.cell.as_bytes();
+        let byte = |pair: &[u8]| {
+            let text = std::str::from_utf8(pair).ok()?;
+            u8::from_str_radix(text, 16).ok()
+        };
+        (!digits.is_empty() && digits.len().is_multiple_of(2))
+            .then(|| digits.chunks(2).map(byte).collect())
+            .flatten()
+    }
+
+    /// Whether it speaks against the new version.
+    pub fn is_wrong(&self) -> bool {
+        self.kind != Kind::Expected.word()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// One partition of two versions, compared at one offset.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
@@ -9,13 +10,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
+use refold_domain::diff::Choice;
 use refold_domain::diff::DiffCounts;
+use refold_domain::diff::Joined;
 use refold_domain::diff::KeyShare;
 use refold_domain::diff::NotComparable;
 use refold_domain::diff::PairJoin;
 use refold_domain::diff::PairPlan;
 use refold_domain::diff::RowRef;
-use refold_domain::diff::Sample;
 use refold_domain::position::Partition;
 use refold_domain::spec::ProjectionSpec;
 use refold_domain::sums::SumLayout;
@@ -33,6 +35,7 @@ use super::PgVerifier;
 use super::ScanOptions;
 use super::ScanProgress;
 use super::ScanReport;
+use super::chosen;
 use super::hold::Held;
 use super::hold::Holder;
 use super::record;
@@ -66,6 +69,8 @@ struct Scan {
     next: AtomicUsize,
     progress: watch::Sender<ScanProgress>,
     found: Mutex<Vec<PartitionScan>>,
+    /// Pairs that differ as expected which the log is to be asked about.
+    chosen: Mutex<Choice>,
 }
 
 impl PgVerifier {
@@ -99,6 +104,8 @@ impl PgVerifier {
             outcome = outcome.and(ended.and_then(|outcome| outcome));
         }
         outcome?;
+        let choice = locked(&scan.chosen).clone();
+        chosen::close(&session, scan.id, &choice).await?;
         record::finish(&session, scan.id).await?;
         Ok(scan.report(began.elapsed()))
     }
@@ -128,14 +135,16 @@ impl PgVerifier {
                 (id, Vec::new())
             }
             Some(text) => {
-                let id = Uuid::parse_str(text).map_err(|_| {
-                    RegistryError::Conflict(format!("{text:?} is not the id of a scan"))
-                })?;
+                let id = chosen::parse(text)?;
                 (id, record::resume(&session, id, &subject).await?)
             }
         };
+        let mut choice = Choice::new(chosen::seed_of(id), options.chosen);
         let order = self.largest_first(&from.row, &to.row).await?;
         let done = |partition: &Partition| found.iter().any(|p| p.partition == partition.0);
+        let before = chosen::read(&session, id).await?.into_iter();
+        let before = before.filter(|(partition, _)| done(partition));
+        before.for_each(|(_, pair)| choice.add(pair));
         let (progress, rows_all) = (progress.unwrap_or_default(), order.1);
         let finished: u64 = found.iter().map(|p| p.rows_old + p.rows_new).sum();
         progress.send_replace(ScanProgress {
@@ -157,6 +166,7 @@ impl PgVerifier {
             next: AtomicUsize::new(0),
             progress,
             found: Mutex::new(found),
+            chosen: Mutex::new(choice),
         };
         Ok((scan, session))
     }
@@ -191,7 +201,7 @@ impl PgVerifier {
     }
 }
 
-fn not_comparable(error: &NotComparable) -> RegistryError {
+pub(super) fn not_comparable(error: &NotComparable) -> RegistryError {
     RegistryError::Conflict(error.to_string())
 }
 
@@ -221,12 +231,7 @@ impl Scan {
             reader: self.verifier.session().await?,
         };
         while let Some(&partition) = self.order.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            let compared = self.partition(&holder, partition).await;
-            let recorded = match &compared {
-                Ok(scan) => record::add(&holder.control, self.id, scan).await,
-                Err(_) => Ok(()),
-            };
-            match compared.and_then(|scan| recorded.map(|()| scan)) {
+            match self.compared_and_recorded(&holder, partition).await {
                 Ok(scan) => self.keep(scan),
                 Err(error) => {
                     // The others take no further partition.
@@ -238,13 +243,29 @@ impl Scan {
         Ok(())
     }
 
+    async fn compared_and_recorded(
+        &self,
+        holder: &Holder<'_>,
+        partition: Partition,
+    ) -> Result<PartitionScan, RegistryError> {
+        let (scan, choice) = self.partition(holder, partition).await?;
+        let pairs = choice.into_pairs();
+        // The rows first: a partition that is recorded has its rows.
+        if !pairs.is_empty() {
+            chosen::add(&holder.control, self.id, partition.0, &pairs).await?;
+        }
+        record::add(&holder.control, self.id, &scan).await?;
+        let mut all = locked(&self.chosen);
+        pairs.into_iter().for_each(|pair| all.add(pair));
+        Ok(scan)
+    }
+
     fn keep(&self, scan: PartitionScan) {
         self.progress.send_modify(|progress| {
             progress.done += 1;
             progress.findings += scan.findings();
         });
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.push(scan);
+        locked(&self.found).push(scan);
     }
 
     /// Both sides, the older one first.
@@ -259,7 +280,7 @@ impl Scan {
         &self,
         holder: &Holder<'_>,
         partition: Partition,
-    ) -> Result<PartitionScan, RegistryError> {
+    ) -> Result<(PartitionScan, Choice), RegistryError> {
         let Held { from, to, held } = holder.at_equal_marks(partition).await?;
         let began = Instant::now();
         let (mark_old, mark_new) = match self.plan.is_swapped() {
@@ -272,12 +293,15 @@ impl Scan {
         let reader = &holder.reader;
         let passes = self.passes(reader, old.row.id, partition).await?;
         let (mut counts, mut samples) = (DiffCounts::default(), Vec::new());
-        let mut totals = None;
+        let (mut totals, mut choice) = (None, locked(&self.chosen).part());
         for class in 0..passes {
             let class = KeyShare::new(class, passes);
-            let (found, total) = self.compare(reader, &leaf_old, &leaf_new, class).await?;
-            counts.add(&found.0);
-            samples.extend(found.1);
+            let join = PairJoin::new(&self.plan, self.options.sample, choice);
+            let leaves = (&leaf_old, &leaf_new);
+            let (found, total) = self.compare(reader, leaves, class, join).await?;
+            counts.add(&found.counts);
+            samples.extend(found.samples);
+            choice = found.chosen;
             totals = totals.or(Some(total));
         }
         holder.end_snapshot().await?;
@@ -291,7 +315,7 @@ impl Scan {
         scan.passes = u32::try_from(passes).unwrap_or(u32::MAX);
         scan.held_ms = held.as_secs_f64() * 1_000.0;
         scan.seconds = began.elapsed().as_secs_f64();
-        Ok(scan)
+        Ok((scan, choice))
     }
 
     /// How often the rows have to be read, so that those of one class of keys fit into
@@ -318,11 +342,10 @@ impl Scan {
     async fn compare(
         &self,
         reader: &Session,
-        old: &LeafRows,
-        new: &LeafRows,
+        (old, new): (&LeafRows, &LeafRows),
         class: KeyShare,
-    ) -> Result<((DiffCounts, Vec<Sample>), (LeafTotal, LeafTotal)), RegistryError> {
-        let mut join = PairJoin::new(&self.plan, self.options.sample);
+        mut join: PairJoin<'_>,
+    ) -> Result<(Joined, (LeafTotal, LeafTotal)), RegistryError> {
         let pace = Pace::new(self.options.rate);
         let keep = |row: RowRef<'_>| {
             if class.has(row.key) {
@@ -350,10 +373,7 @@ impl Scan {
     }
 
     fn report(&self, took: Duration) -> ScanReport {
-        let mut partitions = {
-            let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-            found.clone()
-        };
+        let mut partitions = locked(&self.found).clone();
         partitions.sort_by_key(|p| p.partition);
         let (old, new) = self.old_and_new();
         let names = |columns: Vec<&'static str>| columns.into_iter().map(str::to_owned).collect();
@@ -368,6 +388,11 @@ impl Scan {
             seconds: took.as_secs_f64(),
         }
     }
+}
+
+/// What a lock guards; a worker that panicked left it whole.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Names the columns whose rows do not add up to what the mark says.

@@ -17,9 +17,12 @@ use super::KafkaArgs;
 use super::Percent;
 use super::RetireArgs;
 use super::Share;
+use super::repair::DiffArgs;
+use super::repair::RepairArgs;
 use super::runs::BenchArgs;
 use super::runs::DemoArgs;
 use super::runs::LoadArgs;
+use super::verify::VerifyArgs;
 
 /// Rebuild a Postgres read model from a Kafka log while the old one serves,
 /// prove the new one right at an exact offset per partition, and switch.
@@ -45,6 +48,10 @@ pub enum Command {
     Seed(SeedArgs),
     /// Prove a version equal to another one, or to the known final state, at one offset per partition.
     Verify(VerifyArgs),
+    /// Tell the keys whose rows differ between two versions, of the last scan or a fresh one.
+    Diff(DiffArgs),
+    /// Fold keys again from the log and put their rows right where they are not what it gives.
+    Repair(RepairArgs),
     /// Show the versions and their partitions' marks.
     List(ListArgs),
     /// End a version that serves no more, or give a build up: the only step that destroys.
@@ -355,60 +362,6 @@ pub struct SeedTailArgs {
     /// The log.
     #[command(flatten)]
     pub log: LogArgs,
-}
-
-/// `verify`
-#[derive(Debug, Args)]
-pub struct VerifyArgs {
-    /// The version to verify.
-    #[arg(long = "version", id = "projection_version", value_name = "VERSION")]
-    pub version: String,
-    /// Another version of the same projection, `log` for the log itself, folded again for a share
-    /// of the keys by another way, or `expected` for the known final state of a seeded log.
-    #[arg(long)]
-    pub against: String,
-    /// One JSON object on stdout.
-    #[arg(long)]
-    pub json: bool,
-    /// Print the question as SQL that anyone can run, and ask nothing.
-    #[arg(long)]
-    pub sql: bool,
-    /// Partitions that are compared at a time.
-    #[arg(long, default_value_t = 2)]
-    pub workers: usize,
-    /// Memory for rows that wait for their partners, such as 1GiB.
-    #[arg(long, default_value = "1GiB")]
-    pub memory: Count,
-    /// Rows a second that each worker reads at most. Default: no limit.
-    #[arg(long)]
-    pub rate: Option<Count>,
-    /// For `log`: Kafka brokers, host:port, separated by commas.
-    #[arg(long, env = "REFOLD_BROKERS")]
-    pub brokers: Option<String>,
-    /// For `log`: the topic that holds the events.
-    #[arg(long, env = "REFOLD_TOPIC", default_value = "accounts-events")]
-    pub topic: String,
-    /// For `log`: wire form of the topic's events.
-    #[arg(long, env = "REFOLD_FORMAT", value_enum, default_value_t = Format::Proto)]
-    pub format: Format,
-    /// For `log`: one key in so many is folded again; 1 for all of them.
-    #[arg(long, default_value_t = 100)]
-    pub one_of: u64,
-    /// For `log`: which of the -one-of classes of keys, from 0 on; another one each night sees all.
-    #[arg(long, default_value_t = 0)]
-    pub class: u64,
-    /// For `log`: how the brokers are reached.
-    #[command(flatten)]
-    pub kafka: KafkaArgs,
-    /// The id of a scan that was stopped: it goes on behind the partitions that it finished.
-    #[arg(long, value_name = "ID")]
-    pub resume: Option<String>,
-    /// The stream that the log was seeded with (for `expected`, and to know how many keys must differ).
-    #[command(flatten)]
-    pub stream: StreamArgs,
-    /// The database.
-    #[command(flatten)]
-    pub store: StoreArgs,
 }
 
 /// `list`

@@ -12,6 +12,7 @@ use refold_domain::fold::AnyProjection;
 use refold_domain::spec::ProjectionSpec;
 use refold_seed::oracle::Oracle;
 use refold_store_postgres::FoundKey;
+use refold_store_postgres::PartitionScan;
 use refold_store_postgres::PgVerifier;
 use refold_store_postgres::ScanOptions;
 use refold_store_postgres::ScanProgress;
@@ -58,24 +59,111 @@ pub(crate) async fn run(args: VerifyArgs, projections: &Projections) -> Result<E
         with_oracle(&session, &version, &args.stream, Format::Proto).await?
     } else {
         let against = find(projections, &args.against)?;
-        let options = ScanOptions {
-            memory: usize::try_from(args.memory.0).unwrap_or(usize::MAX),
-            rate: args.rate.map(|rate| rate.0),
-            workers: args.workers,
-            resume: args.resume.clone(),
-            ..ScanOptions::default()
-        };
-        let report = told(&session, &version, &against, &options).await?;
-        judged(&report, &version, &against, &args.stream, Format::Proto).await?
+        scan_and_ask(&session, (&version, &against), &args).await?
     };
     if args.json {
         println!("{}", to_json(&args.version, &args.against, &comparison));
     } else {
         tell(&args.version, &args.against, &comparison);
     }
-    let wrong = comparison.differences > 0 || comparison.intended != comparison.intended_expected;
+    let wrong = comparison.differences > 0
+        || comparison.intended != comparison.intended_expected
+        || comparison.contradicted() > 0;
     let code = if wrong { Kind::Differences.code() } else { 0 };
     Ok(ExitCode::from(code))
+}
+
+/// Scans both tables, or takes the last scan, and lets the log say what it gives for the keys
+/// that differ as expected, where there are any and the brokers are known.
+async fn scan_and_ask(
+    session: &SessionOptions,
+    pair: (&Arc<dyn AnyProjection>, &Arc<dyn AnyProjection>),
+    args: &VerifyArgs,
+) -> Result<Comparison, Failure> {
+    let log = match (&args.brokers, args.no_log) {
+        (Some(brokers), false) => Some(log_of(brokers, args)?),
+        _ => None,
+    };
+    let mut comparison = if args.confirm_only {
+        recorded(session, pair).await?
+    } else {
+        let size = |count: Count| usize::try_from(count.0).unwrap_or(usize::MAX);
+        let options = ScanOptions {
+            sample: size(args.sample),
+            chosen: size(args.log_rows),
+            memory: size(args.memory),
+            rate: args.rate.map(|rate| rate.0),
+            workers: args.workers,
+            resume: args.resume.clone(),
+            ..ScanOptions::default()
+        };
+        let report = told(session, pair.0, pair.1, &options).await?;
+        judged(&report, pair.0, pair.1, &args.stream, Format::Proto).await?
+    };
+    if let Some(log) = log {
+        comparison.ask(session, &log, pair).await?;
+    }
+    Ok(comparison)
+}
+
+/// What the last scan of both versions found.
+async fn recorded(
+    session: &SessionOptions,
+    (left, right): (&Arc<dyn AnyProjection>, &Arc<dyn AnyProjection>),
+) -> Result<Comparison, Failure> {
+    let specs = (left.spec(), right.spec());
+    let scan = PgVerifier::new(session).recorded_scan(specs, None).await?;
+    let same = comparable_columns(specs.0, specs.1).map_err(|e| Failure::usage(e.to_string()))?;
+    let sum = |of: fn(&PartitionScan) -> u64| scan.partitions.iter().map(of).sum();
+    Ok(Comparison {
+        rows: sum(PartitionScan::keys),
+        columns: same.into_iter().map(str::to_owned).collect(),
+        differences: sum(PartitionScan::findings),
+        intended: scan.expected,
+        intended_expected: scan.expected,
+        offsets: scan
+            .partitions
+            .iter()
+            .map(|p| (p.partition, p.at))
+            .collect(),
+        samples: samples(&scan.partitions).take(10).collect(),
+        rule: (sum(|p| p.rule_tried), sum(|p| p.rule_accepted)),
+        scan: Some(scan.id),
+        log: None,
+    })
+}
+
+impl Comparison {
+    /// Asks the log about the keys that the scan counted as rightly different, if there are any.
+    pub(crate) async fn ask(
+        &mut self,
+        session: &SessionOptions,
+        log: &witness::Log,
+        pair: (&Arc<dyn AnyProjection>, &Arc<dyn AnyProjection>),
+    ) -> Result<(), Failure> {
+        if self.intended > 0 {
+            let scan = self.scan.as_deref();
+            let confirmation = witness::confirm(session, log, pair, scan).await?;
+            self.samples.extend(confirmation.sentences());
+            self.log = Some(confirmation);
+        }
+        Ok(())
+    }
+
+    /// Rows that the log contradicts among those that differ as expected.
+    pub(crate) fn contradicted(&self) -> u64 {
+        self.log
+            .as_ref()
+            .map_or(0, witness::Confirmation::contradicted)
+    }
+}
+
+fn log_of(brokers: &str, args: &VerifyArgs) -> Result<witness::Log, Failure> {
+    Ok(witness::Log {
+        config: connect::kafka_config(brokers, &args.kafka)?,
+        topic: args.topic.clone(),
+        form: connect::wire(args.format),
+    })
 }
 
 /// Folds a share of the keys again from the log's first event on.
@@ -92,11 +180,7 @@ async fn with_log(
             "-class {class} is none of the {one_of} classes of -one-of; -one-of 1 folds every key again"
         )));
     }
-    let log = witness::Log {
-        config: connect::kafka_config(brokers, &args.kafka)?,
-        topic: args.topic.clone(),
-        form: connect::wire(args.format),
-    };
+    let log = log_of(brokers, args)?;
     let share = KeyShare::new(args.class, args.one_of);
     let testimony = witness::testify(session, &log, &[Arc::clone(version)], share).await?;
     let columns = version.spec().columns.iter().map(|c| c.name.to_owned());
@@ -109,6 +193,9 @@ async fn with_log(
         intended_expected: 0,
         offsets: offsets.collect(),
         samples: testimony.wrong.iter().map(ToString::to_string).collect(),
+        scan: None,
+        rule: (0, 0),
+        log: None,
     })
 }
 
@@ -191,16 +278,33 @@ pub(crate) async fn scan_once(
     Ok(report.await?)
 }
 
-/// Compares two versions row by row, at one offset per partition.
+/// Scans both tables once, silently, and lets the log confirm what differs as expected.
+pub(crate) async fn prove_once(
+    session: &SessionOptions,
+    log: &witness::Log,
+    (left, right): (&Arc<dyn AnyProjection>, &Arc<dyn AnyProjection>),
+) -> Result<(ScanReport, Option<witness::Confirmation>), Failure> {
+    let report = scan_once(session, left, right).await?;
+    let confirmation = match report.expected() {
+        0 => None,
+        _ => Some(witness::confirm(session, log, (left, right), Some(&report.id)).await?),
+    };
+    Ok((report, confirmation))
+}
+
+/// Compares two versions row by row, at one offset per partition, and lets the log confirm
+/// what differs as expected.
 pub(crate) async fn with_version(
     session: &SessionOptions,
-    left: &Arc<dyn AnyProjection>,
-    right: &Arc<dyn AnyProjection>,
+    log: &witness::Log,
+    (left, right): (&Arc<dyn AnyProjection>, &Arc<dyn AnyProjection>),
     stream: &StreamArgs,
     format: Format,
 ) -> Result<Comparison, Failure> {
     let report = scan_once(session, left, right).await?;
-    judged(&report, left, right, stream, format).await
+    let mut comparison = judged(&report, left, right, stream, format).await?;
+    comparison.ask(session, log, (left, right)).await?;
+    Ok(comparison)
 }
 
 /// What a scan says, beside what the oracle expects of a seeded log.
@@ -230,13 +334,16 @@ async fn judged(
         intended,
         intended_expected,
         offsets,
-        samples: samples(report).take(10).collect(),
+        samples: samples(&report.partitions).take(10).collect(),
+        scan: Some(report.id.clone()),
+        rule: report.rule_tried(),
+        log: None,
     })
 }
 
 /// What speaks against the new version, a sentence each.
-pub(crate) fn samples(report: &ScanReport) -> impl Iterator<Item = String> {
-    report.partitions.iter().flat_map(|p| {
+pub(crate) fn samples(partitions: &[PartitionScan]) -> impl Iterator<Item = String> {
+    partitions.iter().flat_map(|p| {
         let untied = p.untied.iter().map(|column| {
             format!(
                 "p{}: the rows do not add up to the sums of {column}",
@@ -308,6 +415,9 @@ pub(crate) async fn with_oracle(
         intended_expected: 0,
         offsets,
         samples: total.samples,
+        scan: None,
+        rule: (0, 0),
+        log: None,
     })
 }
 
@@ -323,7 +433,17 @@ fn to_json(version: &str, against: &str, found: &Comparison) -> Value {
         "intended_differences_expected": found.intended_expected,
         "offsets": found.offsets,
         "samples": found.samples,
+        "scan": found.scan,
+        "rule": rule_json(found.rule),
+        "log": found.log,
     })
+}
+
+/// How many pairs of rows of different aggregates the author's rule lets pass: a rule that
+/// accepts anything says nothing.
+fn rule_json((tried, accepted): (u64, u64)) -> Value {
+    let rate = (tried > 0).then(|| accepted as f64 / tried as f64);
+    json!({ "tried": tried, "accepted": accepted, "hit_rate": rate })
 }
 
 fn tell(version: &str, against: &str, found: &Comparison) {
@@ -346,7 +466,25 @@ fn tell(version: &str, against: &str, found: &Comparison) {
             Count(found.intended_expected)
         );
     }
-    if found.differences == 0 {
-        println!("Next: refold cutover -version {version} -n");
+    if let (tried @ 1.., accepted) = found.rule {
+        println!(
+            "the rule lets {} of {} pairs of rows of different keys pass, {:.1} %",
+            Count(accepted),
+            Count(tried),
+            100.0 * accepted as f64 / tried as f64
+        );
+    }
+    if let Some(log) = &found.log {
+        println!("{}", log.tell());
+    }
+    if found.differences > 0 || found.contradicted() > 0 {
+        return;
+    }
+    let unconfirmed = found.scan.is_some() && found.intended > 0 && found.log.is_none();
+    match unconfirmed {
+        true => println!(
+            "Next: refold verify -version {version} -against {against} -confirm-only -brokers HOST:PORT"
+        ),
+        false => println!("Next: refold cutover -version {version} -n"),
     }
 }

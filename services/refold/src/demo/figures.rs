@@ -16,6 +16,7 @@ use crate::load::LoadReport;
 use crate::load::Span;
 use crate::machine;
 use crate::machine::revision;
+use crate::witness::Confirmation;
 
 /// The rebuild of the new version.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +58,13 @@ pub(crate) struct Comparison {
     pub(crate) offsets: BTreeMap<i32, i64>,
     /// The first differences, a sentence each.
     pub(crate) samples: Vec<String>,
+    /// The scan's id, where both tables were scanned.
+    pub(crate) scan: Option<String>,
+    /// Pairs of rows of different aggregates that the author's rule was asked about, and how many
+    /// of them it let pass.
+    pub(crate) rule: (u64, u64),
+    /// What the log says of the rows that differ as expected, where it was asked.
+    pub(crate) log: Option<Confirmation>,
 }
 
 /// The switch.
@@ -134,6 +142,12 @@ impl Figures {
                 Count(live.intended_expected)
             ),
             format!(
+                "                {}",
+                live.log
+                    .as_ref()
+                    .map_or_else(String::new, Confirmation::tell)
+            ),
+            format!(
                 "  v4 against the known final state: {} rows, every column: {} differences",
                 Count(oracle.rows),
                 oracle.differences
@@ -185,6 +199,7 @@ impl Figures {
             "differences_oracle": self.oracle.differences,
             "intended_differences": self.live.intended,
             "intended_differences_expected": self.live.intended_expected,
+            "log": self.live.log,
             "reads": self.load.reads,
             "failed_reads": self.load.failed,
             "flip_ms": self.cutover.flip_ms,

@@ -34,7 +34,7 @@ use crate::cli::BenchThousandSwitchesArgs;
 use crate::cli::Count;
 use crate::cli::Failure;
 use crate::cli::Kind;
-use crate::command::verify::scan_once;
+use crate::command::verify::prove_once;
 use crate::load::Overlap;
 use crate::load::Readers;
 use crate::load::SessionsPlan;
@@ -42,6 +42,7 @@ use crate::load::SessionsReport;
 use crate::machine;
 use crate::run::Projections;
 use crate::run::find;
+use crate::witness;
 
 use switches::Switches;
 
@@ -142,7 +143,8 @@ async fn play(
     let session = SessionOptions::parse(scene.postgres())
         .map_err(|error| Failure::usage(format!("-postgres: {error}")))?;
     let every = Duration::from_secs(args.scan_every);
-    let scans = Scans::start(session, pair, every).await?;
+    let log = scene.log();
+    let scans = Scans::start(Proof { session, log, pair }, every).await?;
     scene.step(&format!(
         "{} cycles of accounts_v4 and back, {} sessions reading",
         args.cycles, args.readers
@@ -210,6 +212,16 @@ struct Scanned {
 }
 
 impl Scanned {
+    /// Scans both tables and lets the log confirm what differs as expected: without that no
+    /// promotion rests on the scan.
+    async fn add_one(&mut self, proof: &Proof) -> Result<(), Failure> {
+        let pair = (&proof.pair.0, &proof.pair.1);
+        let (report, confirmation) = prove_once(&proof.session, &proof.log, pair).await?;
+        self.add(&report);
+        self.findings += confirmation.map_or(0, |log| log.contradicted());
+        Ok(())
+    }
+
     fn add(&mut self, report: &ScanReport) {
         self.scans += 1;
         self.rows = report.rows();
@@ -217,6 +229,13 @@ impl Scanned {
         self.findings += report.findings();
         self.seconds_max = self.seconds_max.max(report.seconds);
     }
+}
+
+/// What is scanned, and the log that confirms it.
+struct Proof {
+    session: SessionOptions,
+    log: witness::Log,
+    pair: Pair,
 }
 
 /// The scans that go on beside the switches. When this is dropped, the one under way is the last.
@@ -227,15 +246,14 @@ struct Scans {
 
 impl Scans {
     /// Scans once, for the first switch to rest on, and goes on scanning.
-    async fn start(session: SessionOptions, pair: Pair, every: Duration) -> Result<Self, Failure> {
+    async fn start(proof: Proof, every: Duration) -> Result<Self, Failure> {
         let next = Instant::now() + every;
         let mut scanned = Scanned::default();
-        let report = scan_once(&session, &pair.0, &pair.1).await?;
-        scanned.add(&report);
+        scanned.add_one(&proof).await?;
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(async move {
             let cadence = (next, every);
-            scan_on(&session, &pair, cadence, scanned, stopped).await
+            scan_on(&proof, cadence, scanned, stopped).await
         });
         Ok(Self { task, stop })
     }
@@ -255,8 +273,7 @@ impl Scans {
 
 /// Scans until it is told to stop, or the one who would tell it is gone.
 async fn scan_on(
-    session: &SessionOptions,
-    pair: &Pair,
+    proof: &Proof,
     (mut next, every): (Instant, Duration),
     mut scanned: Scanned,
     mut stopped: watch::Receiver<bool>,
@@ -267,8 +284,7 @@ async fn scan_on(
             _ = stopped.wait_for(|stop| *stop) => return Ok(scanned),
         }
         next = Instant::now() + every;
-        let report = scan_once(session, &pair.0, &pair.1).await?;
-        scanned.add(&report);
+        scanned.add_one(proof).await?;
     }
 }
 

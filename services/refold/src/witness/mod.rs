@@ -5,6 +5,8 @@
 //! event at a time into a plain map. Only the author's code is the same. A row that differs is
 //! wrong on the table's side, and the version that it belongs to is named.
 
+mod expected;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use refold_domain::diff::KeyShare;
 use refold_domain::diff::cell_text;
 use refold_domain::fold::AnyProjection;
+use refold_domain::fold::Keys;
 use refold_domain::fold::WitnessRow;
 use refold_domain::log::TopicIdentity;
 use refold_domain::position::Offset;
@@ -31,6 +34,10 @@ use refold_store_postgres::PgVerifier;
 use refold_store_postgres::SessionOptions;
 
 use crate::cli::Failure;
+
+pub(crate) use expected::Confirmation;
+pub(crate) use expected::columns_of;
+pub(crate) use expected::confirm;
 
 /// The log that is asked.
 #[derive(Debug, Clone)]
@@ -118,8 +125,9 @@ pub(crate) async fn testify(
         }
         let (log, owned) = (log.clone(), projections.to_vec());
         let marks: Vec<_> = tables.iter().map(|table| table.next).collect();
-        let folded =
-            tokio::task::spawn_blocking(move || fold_again(&log, partition, &owned, &marks, share));
+        let folded = tokio::task::spawn_blocking(move || {
+            fold_again(&log, partition, &owned, &marks, &share.into())
+        });
         let folded = folded
             .await
             .map_err(|error| Failure::error("fold the log again", error))?;
@@ -134,7 +142,7 @@ pub(crate) async fn testify(
 
 /// The partitions of the log, once it is known to be the one that every version was built from:
 /// of another log each row would be found wrong, and the table be blamed.
-async fn same_log(
+pub(crate) async fn same_log(
     session: &SessionOptions,
     log: &Log,
     projections: &[Arc<dyn AnyProjection>],
@@ -207,9 +215,12 @@ fn fold_again(
     partition: Partition,
     projections: &[Arc<dyn AnyProjection>],
     marks: &[Offset],
-    share: KeyShare,
+    keys: &Keys,
 ) -> Result<(u64, Vec<Vec<WitnessRow>>), Failure> {
-    let mut folds: Vec<_> = projections.iter().map(|p| p.witness(share)).collect();
+    let mut folds: Vec<_> = projections
+        .iter()
+        .map(|p| p.witness(keys.clone()))
+        .collect();
     let until = marks.iter().copied().max().unwrap_or_default();
     let mut records = 0;
     each_record(
@@ -230,6 +241,22 @@ fn fold_again(
         },
     )?;
     Ok((records, folds.iter().map(|fold| fold.rows()).collect()))
+}
+
+/// What the log gives for these keys of a partition at a mark. Blocks.
+///
+/// # Errors
+/// When the log cannot be read from its first event on, or ends before the mark.
+pub(crate) fn fold_keys(
+    log: &Log,
+    partition: Partition,
+    version: &Arc<dyn AnyProjection>,
+    at: Offset,
+    keys: Vec<Vec<u8>>,
+) -> Result<Vec<WitnessRow>, Failure> {
+    let (versions, keys) = ([Arc::clone(version)], Keys::these(keys));
+    let (_, folded) = fold_again(log, partition, &versions, &[at], &keys)?;
+    Ok(folded.into_iter().next().unwrap_or_default())
 }
 
 /// Compares a table's rows with what the log says.

@@ -16,7 +16,8 @@ use crate::demo::figures::Cutover;
 use crate::run::find;
 
 impl Scene {
-    /// Compares two versions at one offset per partition, the tail moving.
+    /// Compares two versions at one offset per partition, the tail moving, and lets the log
+    /// confirm what differs as expected.
     pub(in crate::demo) async fn verify_against(
         &mut self,
         version: &str,
@@ -24,9 +25,13 @@ impl Scene {
     ) -> Result<Comparison, Failure> {
         let (left, right) = (self.projection(version)?, self.projection(against)?);
         let (session, args) = (self.session()?, &self.args);
-        let compared = verify::with_version(&session, &left, &right, &args.stream, args.format);
+        let (log, pair) = (self.log(), (&left, &right));
+        let compared = verify::with_version(&session, &log, pair, &args.stream, args.format);
         let comparison = compared.await?;
         self.tell(&format!("{version} against {against}"), &comparison);
+        if let Some(log) = &comparison.log {
+            self.note(&log.tell());
+        }
         Ok(comparison)
     }
 

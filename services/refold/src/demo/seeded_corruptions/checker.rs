@@ -67,7 +67,7 @@ impl Checker {
             sums,
             scan: match scan.findings() {
                 0 => Vec::new(),
-                _ => samples(&scan).take(5).collect(),
+                _ => samples(&scan.partitions).take(5).collect(),
             },
             log: wrong.take(5).map(ToString::to_string).collect(),
             rows: scan.rows() + testimony.keys,

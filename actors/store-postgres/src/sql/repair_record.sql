@@ -1,0 +1,1 @@
+select refold.repair_record($1, $2, $3, $4, $5, $6, $7)
