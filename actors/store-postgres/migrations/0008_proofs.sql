@@ -20,8 +20,9 @@ create table refold.scan_rows (
 
 create index scan_rows_of on refold.scan_rows (scan, rank);
 
--- What the log said of one version's rows among them.
+-- What the log said of one version's rows among them. Append-only; the latest counts.
 create table refold.testimonies (
+    id           bigint generated always as identity primary key,
     scan         uuid not null references refold.verifications (id),
     version      bigint not null references refold.versions (id),
     -- Rows that are what the log gives at the scan's offsets, and rows that are not.
@@ -29,9 +30,19 @@ create table refold.testimonies (
     contradicted bigint not null,
     -- Some of the latter, an object each: partition, key, both rows, where they part.
     named        jsonb not null,
-    testified_at timestamptz not null default clock_timestamp(),
-    primary key (scan, version)
+    testified_at timestamptz not null default clock_timestamp()
 );
+
+create index testimonies_of on refold.testimonies (scan, version, id desc);
+
+-- The latest testimony about a version's rows of a scan.
+create function refold.latest_testimony(p_scan uuid, p_version bigint)
+returns setof refold.testimonies language sql stable as $$
+    select t.* from refold.testimonies t
+    where t.scan = p_scan and t.version = p_version
+    order by t.id desc
+    limit 1
+$$;
 
 -- Rows that were put right from the log. Scans and comparisons that are older prove
 -- nothing of the version any more.
@@ -69,7 +80,7 @@ language sql stable as $$
     from refold.verifications s
     join refold.versions f on f.id = s.version_from and f.code_hash = s.code_from
     join refold.versions t0 on t0.id = s.version_to and t0.code_hash = s.code_to
-    left join refold.testimonies t on t.scan = s.id and t.version = p_candidate
+    left join lateral refold.latest_testimony(s.id, p_candidate) t on true
     where ((s.version_from = p_serving and s.version_to = p_candidate)
             or (s.version_from = p_candidate and s.version_to = p_serving))
         and (s.finished_at is not null or s.differences > 0)

@@ -43,6 +43,7 @@ pub use session::Pooler;
 pub use repair::PgRepairer;
 pub use repair::RepairOrder;
 pub use repair::RowChange;
+pub use repair::Wanted;
 pub use repair::changes_of;
 pub use session::SessionOptions;
 pub use takeover::PostgresSink;

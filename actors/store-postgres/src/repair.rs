@@ -61,13 +61,17 @@ pub struct PgRepairer {
 /// A row that is not what it has to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowChange {
-    /// The row of the table; `None` where there is none, deleted ones included.
+    /// The key's cell.
+    pub key: Vec<u8>,
+    /// The row of the table, without cells when it is deleted; `None` where there is none.
     pub before: Option<WitnessRow>,
-    /// The row that has to be there, by its key.
-    pub after: WitnessRow,
-    /// Whether the log has events of the aggregate at all.
-    pub known: bool,
+    /// The row that has to be there, without cells when it is deleted; `None` where the log has
+    /// no event of the aggregate.
+    pub after: Option<WitnessRow>,
 }
+
+/// A key's cell, and what the log gives for it; `None` where it has no event of the aggregate.
+pub type Wanted = (Vec<u8>, Option<WitnessRow>);
 
 /// What has to be in a partition.
 #[derive(Debug, Clone)]
@@ -76,9 +80,8 @@ pub struct RepairOrder<'a> {
     pub partition: Partition,
     /// Its mark when it was looked at.
     pub at: Offset,
-    /// What the log gives at that mark for each key. One without events has no cells and
-    /// its `applied_seq` is 0.
-    pub wanted: &'a [WitnessRow],
+    /// What the log gives at that mark.
+    pub wanted: &'a [Wanted],
     /// Who asks, for the audit.
     pub actor: &'a str,
 }
@@ -172,7 +175,7 @@ impl Repair<'_> {
             )));
         }
         let leaf = leaf_of(self.version.id, order.partition, self.spec)?;
-        let keys: Vec<_> = order.wanted.iter().map(|row| row.key.clone()).collect();
+        let keys: Vec<_> = order.wanted.iter().map(|(key, _)| key.clone()).collect();
         let stored = fetch(session, &leaf, self.spec, &keys).await?;
         let changes = changes_of(order.wanted, &stored);
         if changes.is_empty() {
@@ -203,7 +206,8 @@ impl Repair<'_> {
         }
         let deltas = changes.iter().map(|change| {
             let before = change.before.as_ref().and_then(summed);
-            Sums::change(&layout, &change.after.key, before, summed(&change.after))
+            let after = change.after.as_ref().and_then(summed);
+            Sums::change(&layout, &change.key, before, after)
         });
         let deltas: Vec<_> = deltas.collect();
         stored.mended(&layout, &disk.sums, &deltas).map_err(|found| {
@@ -216,27 +220,30 @@ impl Repair<'_> {
     }
 
     async fn write(&self, leaf: &Leaf, changes: &[RowChange]) -> Result<(), RegistryError> {
-        let (known, unknown): (Vec<_>, Vec<_>) = changes.iter().partition(|change| change.known);
         let mut rows = EncodedRows::new();
-        for change in &known {
-            let fields = i16::try_from(leaf.fields()).unwrap_or(i16::MAX);
-            rows.push_with(fields, |out| encode(out, self.spec, &change.after));
+        let mut unknown = (CellArray::new(leaf.key_element()), 0);
+        let fields = i16::try_from(leaf.fields()).unwrap_or(i16::MAX);
+        for change in changes {
+            match &change.after {
+                Some(row) => rows.push_with(fields, |out| encode(out, self.spec, row)),
+                None => {
+                    unknown.0.push(&change.key);
+                    unknown.1 += 1;
+                }
+            }
         }
         if !rows.is_empty() {
             let arrays = column_arrays(&rows, leaf.elements());
             let arrays = arrays.map_err(|e| RegistryError::Failed(format!("write rows: {e}")))?;
             let put = leaf.put();
             let written = self.session.client().execute_raw(&put, &arrays);
-            self.all("write the rows", written, known.len()).await?;
+            self.all("write the rows", written, rows.len()).await?;
         }
-        if !unknown.is_empty() {
-            let mut keys = CellArray::new(leaf.key_element());
-            unknown
-                .iter()
-                .for_each(|change| keys.push(&change.after.key));
+        let (keys, unknown) = unknown;
+        if unknown > 0 {
             let (remove, keys): (_, [&(dyn ToSql + Sync); 1]) = (leaf.remove(), [&keys]);
             let removed = self.session.client().execute(&remove, &keys);
-            self.all("remove rows", removed, unknown.len()).await?;
+            self.all("remove rows", removed, unknown).await?;
         }
         Ok(())
     }
@@ -258,7 +265,7 @@ impl Repair<'_> {
         let key_type = self.spec.key_type.column_type();
         let keys: Vec<_> = changes
             .iter()
-            .map(|change| cell_text(key_type, &change.after.key))
+            .map(|change| cell_text(key_type, &change.key))
             .collect();
         let before: Vec<_> = changes
             .iter()
@@ -266,7 +273,7 @@ impl Repair<'_> {
             .collect();
         let after: Vec<_> = changes
             .iter()
-            .map(|change| self.json(Some(&change.after)))
+            .map(|change| self.json(change.after.as_ref()))
             .collect();
         let (id, order) = (self.version.id.0, self.order);
         let row: [&dyn Parameter; 7] = [
@@ -295,20 +302,13 @@ impl Repair<'_> {
 }
 
 /// The rows that are not what is wanted, of those that [`PgRepairer::look`] found.
-pub fn changes_of(wanted: &[WitnessRow], stored: &[WitnessRow]) -> Vec<RowChange> {
-    let change = |row: &WitnessRow| {
-        let found = stored.iter().find(|found| found.key == row.key);
-        // An event has a number from 1 on: an aggregate without one is none.
-        let known = row.applied_seq > 0;
-        let right = match found {
-            Some(found) => known && found == row,
-            None => !known,
-        };
-        let before = found.filter(|row| row.cells.is_some());
-        (!right).then(|| RowChange {
-            before: before.cloned(),
+pub fn changes_of(wanted: &[Wanted], stored: &[WitnessRow]) -> Vec<RowChange> {
+    let change = |(key, row): &Wanted| {
+        let found = stored.iter().find(|found| found.key == *key);
+        (found != row.as_ref()).then(|| RowChange {
+            key: key.clone(),
+            before: found.cloned(),
             after: row.clone(),
-            known,
         })
     };
     wanted.iter().filter_map(change).collect()

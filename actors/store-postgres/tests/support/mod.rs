@@ -5,6 +5,8 @@
 
 pub(crate) mod proxy;
 
+use refold_domain::position::Offset;
+use refold_domain::position::Partition;
 use refold_domain::spec::ProjectionSpec;
 use refold_domain::version::VersionId;
 use refold_local::testing;
@@ -15,6 +17,7 @@ use refold_ports::conformance::store::fixtures::loaded;
 use refold_ports::registry::PromoteRequest;
 use refold_ports::registry::ReadModel;
 use refold_ports::registry::Registry;
+use refold_ports::sink::PartitionWriter;
 use refold_ports::sink::Sink;
 use refold_store_postgres::PgReadModel;
 use refold_store_postgres::PgRegistry;
@@ -136,4 +139,17 @@ impl StoreHarness for Postgres {
     fn break_next_commit(&self, moment: Break) {
         self.proxy.break_next_commit(moment);
     }
+}
+
+/// Whoever owns a partition, until it is dropped.
+pub(crate) async fn owner(
+    store: &Postgres,
+    spec: &ProjectionSpec,
+    partition: Partition,
+) -> Box<dyn PartitionWriter> {
+    let row = store.registry().version(&spec.label()).await;
+    let version = row.expect("the version is registered").id;
+    let sink = store.direct_sink();
+    let writer = sink.take_over(version, spec, partition, Offset(0)).await;
+    writer.expect("a take-over")
 }

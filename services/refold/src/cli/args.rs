@@ -188,7 +188,8 @@ pub struct ApiArgs {
     #[arg(long, default_value = "10000")]
     pub allowed_lag: Count,
     /// How old the last scan of both tables (`verify`) may be for a promotion, such as 10m; `none`
-    /// asks for none, but one that found something still holds a promotion back.
+    /// asks for none and for no word of the log, but one that found something still holds a
+    /// promotion back, and a row that the log contradicts.
     #[arg(long, default_value = "24h")]
     pub max_scan_age: ScanAge,
     /// How long the tables of a version that is ended over HTTP stay after it was retired.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use refold_store_postgres::PgVerifier;
 use refold_store_postgres::RepairOrder;
 use refold_store_postgres::RowChange;
 use refold_store_postgres::SessionOptions;
+use refold_store_postgres::Wanted;
 use refold_store_postgres::changes_of;
 use serde_json::Value;
 use serde_json::json;
@@ -161,27 +163,18 @@ impl Part<'_> {
         })
     }
 
-    /// What the log gives for each key at the mark; a key without events has no cells and no
-    /// last event.
-    async fn fold(&self, at: Offset) -> Result<Vec<WitnessRow>, Failure> {
+    /// What the log gives for each key at the mark.
+    async fn fold(&self, at: Offset) -> Result<Vec<Wanted>, Failure> {
         let (log, version) = (self.log.clone(), Arc::clone(self.version));
         let (partition, keys) = (self.partition, self.keys.clone());
         let folded = tokio::task::spawn_blocking(move || {
             witness::fold_keys(&log, partition, &version, at, keys)
         });
         let folded = folded.await;
-        let mut rows = folded.map_err(|error| Failure::error("fold the log again", error))??;
-        for key in &self.keys {
-            if !rows.iter().any(|row| row.key == *key) {
-                rows.push(WitnessRow {
-                    key: key.clone(),
-                    cells: None,
-                    applied_seq: 0,
-                    off: Offset(0),
-                });
-            }
-        }
-        Ok(rows)
+        let rows = folded.map_err(|error| Failure::error("fold the log again", error))??;
+        let mut rows: HashMap<_, _> = rows.into_iter().map(|r| (r.key.clone(), r)).collect();
+        let keys = self.keys.iter();
+        Ok(keys.map(|key| (key.clone(), rows.remove(key))).collect())
     }
 }
 
@@ -191,7 +184,7 @@ fn changed(spec: &ProjectionSpec, change: &RowChange) -> Vec<(&'static str, Stri
         let cells = row.and_then(|row| row.cells.as_deref());
         cells.map(|cells| witness::columns_of(spec, cells))
     };
-    let (before, after) = (texts(change.before.as_ref()), texts(Some(&change.after)));
+    let (before, after) = (texts(change.before.as_ref()), texts(change.after.as_ref()));
     let of = |row: &Option<BTreeMap<&'static str, String>>, name| {
         let text = row.as_ref().and_then(|row| row.get(name));
         text.cloned().unwrap_or_else(|| "-".to_owned())
@@ -204,16 +197,17 @@ fn changed(spec: &ProjectionSpec, change: &RowChange) -> Vec<(&'static str, Stri
 }
 
 fn key_of(spec: &ProjectionSpec, change: &RowChange) -> String {
-    cell_text(spec.key_type.column_type(), &change.after.key)
+    cell_text(spec.key_type.column_type(), &change.key)
 }
 
 /// What happens to the row, in a few words.
 fn what(change: &RowChange) -> &'static str {
-    match (&change.before, &change.after.cells) {
-        (None, Some(_)) => "is missing",
-        (Some(_), None) => "is there and must not be",
-        (Some(_), Some(_)) => "is wrong",
-        (None, None) => "is deleted, and does not say so as it should",
+    let is_there = |row: &Option<WitnessRow>| row.as_ref().is_some_and(|r| r.cells.is_some());
+    match (is_there(&change.before), is_there(&change.after)) {
+        (false, true) => "is missing",
+        (true, false) => "is there and must not be",
+        (true, true) => "is wrong",
+        (false, false) => "is deleted, and does not say so as it should",
     }
 }
 
@@ -231,9 +225,8 @@ fn tell(spec: &ProjectionSpec, args: &RepairArgs, done: &[Done]) {
             for (name, before, after) in changed(spec, change) {
                 println!("    {name}: {before} -> {after}");
             }
-            let before = change.before.as_ref();
-            let before = before.map_or("no event".to_owned(), |row| position(row));
-            println!("    last event: {before} -> {}", position(&change.after));
+            let (before, after) = (position(&change.before), position(&change.after));
+            println!("    last event: {before} -> {after}");
         }
     }
     let keys: usize = done.iter().map(|part| part.keys).sum();
@@ -247,8 +240,11 @@ fn tell(spec: &ProjectionSpec, args: &RepairArgs, done: &[Done]) {
     }
 }
 
-fn position(row: &WitnessRow) -> String {
-    format!("number {} at offset {}", row.applied_seq, row.off)
+fn position(row: &Option<WitnessRow>) -> String {
+    match row {
+        Some(row) => format!("number {} at offset {}", row.applied_seq, row.off),
+        None => "none".to_owned(),
+    }
 }
 
 fn to_json(spec: &ProjectionSpec, args: &RepairArgs, done: &[Done]) -> Value {
@@ -263,7 +259,7 @@ fn to_json(spec: &ProjectionSpec, args: &RepairArgs, done: &[Done]) -> Value {
                 "at": part.at.0,
                 "key": key_of(spec, change),
                 "before": columns(change.before.as_ref()),
-                "after": columns(Some(&change.after)),
+                "after": columns(change.after.as_ref()),
                 "changed": changed(spec, change).iter().map(|(name, ..)| *name).collect::<Vec<_>>(),
             })
         })

@@ -328,7 +328,7 @@ impl Part {
     ) -> Result<HashMap<Vec<u8>, Parting>, Failure> {
         let keys = Keys::these(wrong.iter().map(|(row, _)| row.key.clone()));
         let mut fold = projection.witness(keys);
-        let (mut partings, mut agreed) = (HashMap::new(), HashSet::new());
+        let mut partings = Partings::default();
         let visit = |offset: Offset, value: Option<&[u8]>| {
             let event = decode_plain(log.form, value.ok_or("a record without a value")?)?;
             if !fold.event(&event, offset)? {
@@ -340,20 +340,36 @@ impl Part {
             };
             let table = wrong.iter().find(|(row, _)| row.key == now.key);
             let agrees = table.is_some_and(|(table, _)| table.cells == now.cells);
-            if agrees {
-                partings.remove(&now.key);
-                agreed.insert(now.key.clone());
-            } else if agreed.remove(&now.key) {
-                let parting = Parting {
-                    offset: offset.0,
-                    version: event.version,
-                };
-                partings.insert(now.key.clone(), parting);
-            }
+            let event = Parting {
+                offset: offset.0,
+                version: event.version,
+            };
+            partings.see(&now.key, agrees, event);
             Ok(())
         };
         each_record(&log.config, &log.topic, self.partition, self.at, visit)?;
-        Ok(partings)
+        Ok(partings.at)
+    }
+}
+
+/// Where rows and the log part, while the log is read from its first event on.
+#[derive(Debug, Default)]
+struct Partings {
+    /// Keys whose rows are what the log gives so far.
+    agreed: HashSet<Vec<u8>>,
+    /// The last event at which a row stopped to be that.
+    at: HashMap<Vec<u8>, Parting>,
+}
+
+impl Partings {
+    /// Takes the next event of a key, and whether its row is what the log gives now.
+    fn see(&mut self, key: &[u8], agrees: bool, event: Parting) {
+        if agrees {
+            self.at.remove(key);
+            self.agreed.insert(key.to_vec());
+        } else if self.agreed.remove(key) {
+            self.at.insert(key.to_vec(), event);
+        }
     }
 }
 
@@ -381,4 +397,29 @@ fn against(spec: &ProjectionSpec, table: &WitnessRow, log: Option<&WitnessRow>) 
 pub(crate) fn columns_of(spec: &ProjectionSpec, cells: &[u8]) -> BTreeMap<&'static str, String> {
     let names = spec.columns.iter().map(|column| column.name);
     names.zip(row_text(spec.columns, cells)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_parts_from_the_log_at_the_event_behind_the_last_one_that_gave_it() {
+        let part = |agrees: &[bool]| {
+            let mut partings = Partings::default();
+            for (version, agrees) in (1..).zip(agrees) {
+                let event = Parting {
+                    offset: 10 * version as i64,
+                    version,
+                };
+                partings.see(b"key", *agrees, event);
+            }
+            let at = partings.at.get(&b"key"[..]);
+            at.map(|event| (event.version, event.offset))
+        };
+        assert_eq!(part(&[false, true, false, false]), Some((3, 30)));
+        assert_eq!(part(&[true, false, true, false]), Some((4, 40)));
+        assert_eq!(part(&[true, false, true]), None);
+        assert_eq!(part(&[false, false]), None);
+    }
 }
