@@ -69,6 +69,13 @@ fn two_pairs_of_versions_are_proven_equal_while_the_tail_moves() {
     );
     assert_eq!(differ, expected, "{next}");
     assert!(differ.as_u64().is_some_and(|keys| keys > 0), "{next}");
+    // The log's word on them is about the rows that the scan saw, whatever was written since.
+    assert_eq!(same_fold["log"], Value::Null);
+    assert_eq!(&next["log"]["asked"], differ, "{next}");
+    for version in next["log"]["versions"].as_array().expect("both versions") {
+        assert_eq!(&version["confirmed"], differ, "{next}");
+        assert_eq!(version["contradicted"], 0, "{next}");
+    }
     for report in [&same_fold, &next] {
         let at = report["offsets"].as_object().expect("offsets");
         assert_eq!(at.len(), STREAM.partitions as usize);
