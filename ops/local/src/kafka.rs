@@ -52,7 +52,7 @@ impl KafkaState {
     }
 
     /// Adds to all nodes, before the first start, what they have beyond the usual.
-    fn add(&mut self, extras: &KafkaExtras) -> Result<()> {
+    pub(crate) fn add(&mut self, extras: &KafkaExtras) -> Result<()> {
         for node in &mut self.nodes {
             node.extras = extras.clone();
         }
@@ -202,6 +202,15 @@ impl KafkaState {
         })
     }
 
+    /// The port of an extra listener on the first node.
+    pub(crate) fn listener_port(&self, name: &str) -> Option<u16> {
+        let node = self.nodes.first()?;
+        let mut listeners = node.extras.listeners.iter().zip(&node.extra_ports);
+        listeners
+            .find(|(listener, _)| listener.0 == name)
+            .map(|(_, port)| *port)
+    }
+
     /// Addresses for clients, `host:port,host:port`.
     pub(crate) fn bootstrap(&self) -> String {
         let nodes: Vec<String> = self
@@ -280,11 +289,7 @@ impl KafkaCluster {
 
     /// The port of an extra listener on the first node.
     pub fn listener_port(&self, name: &str) -> Option<u16> {
-        let node = self.state.nodes.first()?;
-        let mut listeners = node.extras.listeners.iter().zip(&node.extra_ports);
-        listeners
-            .find(|(listener, _)| listener.0 == name)
-            .map(|(_, port)| *port)
+        self.state.listener_port(name)
     }
 
     /// Starts the nodes that were killed and waits until all see each other again.

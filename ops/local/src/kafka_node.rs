@@ -103,6 +103,10 @@ pub(crate) struct KafkaNode {
 pub struct KafkaExtras {
     /// Listeners for clients, by name and security protocol; they are advertised as `localhost`.
     pub listeners: Vec<(String, String)>,
+    /// Where listeners are advertised that clients reach by way of something else, such as a
+    /// proxy: name and `host:port`.
+    #[serde(default)]
+    pub advertised: Vec<(String, String)>,
     /// Broker settings.
     pub settings: Vec<(String, String)>,
     /// SCRAM credentials that the storage is formatted with, such as
@@ -205,7 +209,9 @@ impl KafkaNode {
         for ((name, protocol), port) in extra {
             // Writing to a string cannot fail.
             let _ = write!(bound, ",{name}://127.0.0.1:{port}");
-            let _ = write!(advertised, ",{name}://localhost:{port}");
+            let elsewhere = self.extras.advertised.iter().find(|(l, _)| l == name);
+            let address = elsewhere.map_or_else(|| format!("localhost:{port}"), |e| e.1.clone());
+            let _ = write!(advertised, ",{name}://{address}");
             let _ = write!(protocols, ",{name}:{protocol}");
         }
         let mut text = format!(
@@ -276,7 +282,7 @@ mod tests {
         one.extras = KafkaExtras {
             listeners: vec![("LOGIN".into(), "SASL_SSL".into())],
             settings: vec![("ssl.client.auth".into(), "required".into())],
-            scram: Vec::new(),
+            ..KafkaExtras::default()
         };
         one.extra_ports = vec![20_900];
         let text = one.properties(Path::new("/d"), std::slice::from_ref(&one));
@@ -284,6 +290,21 @@ mod tests {
         assert!(text.contains(",LOGIN://localhost:20900\n"));
         assert!(text.contains("CONTROLLER:PLAINTEXT,LOGIN:SASL_SSL\n"));
         assert!(text.contains("ssl.client.auth=required\n"));
+    }
+
+    #[test]
+    fn a_listener_behind_a_proxy_is_advertised_where_the_proxy_listens() {
+        let mut one = node(1);
+        one.extras = KafkaExtras {
+            listeners: vec![("PROXIED".into(), "PLAINTEXT".into())],
+            advertised: vec![("PROXIED".into(), "127.0.0.1:41000".into())],
+            ..KafkaExtras::default()
+        };
+        one.extra_ports = vec![20_900];
+        let text = one.properties(Path::new("/d"), std::slice::from_ref(&one));
+        assert!(text.contains(",PROXIED://127.0.0.1:20900\n"));
+        assert!(text.contains(",PROXIED://127.0.0.1:41000\n"));
+        assert!(!text.contains("PROXIED://localhost"));
     }
 
     #[test]

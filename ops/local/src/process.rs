@@ -25,6 +25,9 @@ pub(crate) enum Signal {
     /// Postgres' immediate shutdown: no checkpoint, recovery at the next start.
     Quit,
     Kill,
+    /// Stands still until it is continued.
+    Stop,
+    Continue,
 }
 
 impl Signal {
@@ -34,6 +37,8 @@ impl Signal {
             Self::Interrupt => "INT",
             Self::Quit => "QUIT",
             Self::Kill => "KILL",
+            Self::Stop => "STOP",
+            Self::Continue => "CONT",
         }
     }
 }
@@ -118,13 +123,49 @@ impl ServerProcess {
     /// Sends a signal, unless the process is gone or its pid belongs to another one now.
     pub(crate) fn signal(&self, signal: Signal) {
         if self.is_running() {
-            send(self.pid, signal);
+            send(&[self.pid], signal);
         }
+    }
+
+    /// Stops the process and the children that it has then: nothing of the server moves.
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::Stop);
+        // Listed when it starts no more.
+        signal_all(&self.children(), Signal::Stop);
+    }
+
+    /// Undoes [`Self::pause`]. One that runs is not touched by it.
+    pub(crate) fn resume(&self) {
+        signal_all(&self.children(), Signal::Continue);
+        self.signal(Signal::Continue);
+    }
+
+    /// The processes that its main thread has started and that are alive.
+    pub(crate) fn children(&self) -> Vec<Self> {
+        if !self.is_running() {
+            return Vec::new();
+        }
+        let pid = self.pid;
+        let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let listed = listed.unwrap_or_default();
+        let child = |pid: &str| {
+            let pid = pid.parse().ok()?;
+            Some(Self {
+                name: format!("a child of {}", self.name),
+                pid,
+                start_ticks: read_stat(pid)?.start_ticks,
+                boot_id: self.boot_id.clone(),
+                log: self.log.clone(),
+            })
+        };
+        listed.split_whitespace().filter_map(child).collect()
     }
 
     /// Sends `first`, waits up to `patience`, then kills; returns when the process is gone.
     pub(crate) fn stop(&self, first: Signal, patience: Duration) -> Result<()> {
         self.signal(first);
+        // One that stands still could not act on it.
+        self.resume();
         if wait_until(patience, || !self.is_running()) {
             return Ok(());
         }
@@ -179,6 +220,15 @@ pub(crate) fn wait_until(patience: Duration, mut condition: impl FnMut() -> bool
     }
 }
 
+/// Sends a signal to those that are alive.
+pub(crate) fn signal_all(processes: &[ServerProcess], signal: Signal) {
+    let alive = processes.iter().filter(|process| process.is_running());
+    let pids: Vec<u32> = alive.map(|process| process.pid).collect();
+    if !pids.is_empty() {
+        send(&pids, signal);
+    }
+}
+
 struct Stat {
     start_ticks: u64,
     is_zombie: bool,
@@ -202,10 +252,11 @@ fn parse_stat(text: &str) -> Option<Stat> {
 }
 
 /// The shell's builtin `kill`: it is there on the barest system, and needs no `unsafe`.
-fn send(pid: u32, signal: Signal) {
+fn send(pids: &[u32], signal: Signal) {
+    let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
     let sent = Command::new("/bin/sh")
         .arg("-c")
-        .arg(format!("kill -{} {pid}", signal.name()))
+        .arg(format!("kill -{} {}", signal.name(), pids.join(" ")))
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .status();

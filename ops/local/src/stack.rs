@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::kafka::KafkaState;
-use crate::kafka_node::write;
+use crate::kafka_node::{KafkaExtras, write};
 use crate::lock::DirectoryLock;
 use crate::postgres::{PostgresOptions, PostgresState};
 use crate::process::{ServerProcess, Signal};
@@ -22,6 +22,8 @@ pub struct StackOptions {
     pub dir: PathBuf,
     /// 1 or 3 brokers; 0 for none.
     pub kafka_nodes: usize,
+    /// What the brokers have beyond the usual.
+    pub kafka_extras: KafkaExtras,
     /// Whether there is a Postgres.
     pub postgres: bool,
     /// How much Postgres' write-ahead log carries.
@@ -36,6 +38,7 @@ impl StackOptions {
         Self {
             dir: dir.into(),
             kafka_nodes: 1,
+            kafka_extras: KafkaExtras::default(),
             postgres: true,
             wal_level: WalLevel::Replica,
             prometheus: None,
@@ -81,15 +84,15 @@ pub struct ServerStatus {
 
 /// The state file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct State {
-    kafka: Option<KafkaState>,
-    postgres: Option<PostgresState>,
+pub(crate) struct State {
+    pub(crate) kafka: Option<KafkaState>,
+    pub(crate) postgres: Option<PostgresState>,
     prometheus: Option<PrometheusState>,
 }
 
 impl State {
     /// Servers with the signal that ends each of them gently.
-    fn processes(&self) -> Vec<(&ServerProcess, Signal)> {
+    pub(crate) fn processes(&self) -> Vec<(&ServerProcess, Signal)> {
         let kafka = self.kafka.iter().flat_map(KafkaState::processes);
         let postgres = self.postgres.iter().filter_map(|p| p.process.as_ref());
         let prometheus = self.prometheus.iter().filter_map(|p| p.process.as_ref());
@@ -114,7 +117,7 @@ impl State {
 #[derive(Debug)]
 pub struct Stack {
     dir: PathBuf,
-    state: State,
+    pub(crate) state: State,
 }
 
 impl Stack {
@@ -159,6 +162,11 @@ impl Stack {
     /// Where the servers answer.
     pub fn addresses(&self) -> Addresses {
         self.state.addresses()
+    }
+
+    /// The port of an extra listener of the first broker.
+    pub fn kafka_listener_port(&self, name: &str) -> Option<u16> {
+        self.state.kafka.as_ref()?.listener_port(name)
     }
 
     /// Which servers run.
@@ -222,7 +230,7 @@ impl Stack {
         let watchdog = Watchdog::over(self.state.processes())?;
         Ok(StackGuard {
             stack: self,
-            _watchdog: watchdog,
+            watchdog,
         })
     }
 
@@ -262,6 +270,18 @@ impl Stack {
                 options.kafka_nodes
             )));
         }
+        if let Some(kafka) = &self.state.kafka
+            && options.kafka_nodes != 0
+            && kafka
+                .nodes
+                .iter()
+                .any(|node| node.extras != options.kafka_extras)
+        {
+            return Err(Error::new(format!(
+                "the brokers of the stack in {dir} were made with other listeners or settings; \
+                 remove it first with: cargo x stack down --purge --dir {dir}"
+            )));
+        }
         if let Some(postgres) = &self.state.postgres
             && options.postgres
             && postgres.is_running()
@@ -282,7 +302,7 @@ impl Stack {
             self.ensure_postgres(options)?;
         }
         if options.kafka_nodes > 0 {
-            self.ensure_kafka(options.kafka_nodes)?;
+            self.ensure_kafka(options.kafka_nodes, &options.kafka_extras)?;
         }
         if let Some(prometheus) = &options.prometheus {
             self.ensure_prometheus(prometheus)?;
@@ -307,10 +327,14 @@ impl Stack {
         started
     }
 
-    fn ensure_kafka(&mut self, nodes: usize) -> Result<()> {
+    fn ensure_kafka(&mut self, nodes: usize, extras: &KafkaExtras) -> Result<()> {
         let mut cluster = match self.state.kafka.take() {
             Some(known) => known,
-            None => KafkaState::plan(nodes)?,
+            None => {
+                let mut planned = KafkaState::plan(nodes)?;
+                planned.add(extras)?;
+                planned
+            }
         };
         let dir = self.dir.join("kafka");
         let started = cluster.ensure(&dir, &mut |cluster| {
@@ -373,8 +397,8 @@ fn read_state(dir: &Path) -> Result<Option<State>> {
 /// A stack that ends with this value; see [`Stack::guard`].
 #[derive(Debug)]
 pub struct StackGuard {
-    stack: Stack,
-    _watchdog: Watchdog,
+    pub(crate) stack: Stack,
+    pub(crate) watchdog: Watchdog,
 }
 
 impl StackGuard {

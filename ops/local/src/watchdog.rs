@@ -21,7 +21,13 @@ while [ $# -ge 3 ]; do
   if read -r stat 2>/dev/null </proc/$1/stat; then
     # field 22 of the line is field 20 of what follows the name
     found=$(set -- ${stat##*) }; shift 19; echo "$1")
-    [ "$found" = "$2" ] && kill -$3 "$1" 2>/dev/null
+    if [ "$found" = "$2" ]; then
+      kill -$3 "$1" 2>/dev/null
+      # One that stands still, or whose children do, cannot act on it.
+      children=
+      read -r children 2>/dev/null </proc/$1/task/$1/children
+      kill -CONT $children "$1" 2>/dev/null
+    fi
   fi
   shift 3
 done

@@ -10,23 +10,48 @@
 //! write::before:1=error          the stage fails with an error
 //! copy::after:2=delay(5000)      it lasts five seconds longer
 //! takeover::after:0=stop         SIGSTOP: the process stands still until it is continued
+//! send::after:*=kill@3           the third time that any partition gets there
 //! ```
+//!
+//! A process that is told a directory by `REFOLD_FAILPOINT_DIR` takes further ones while it runs: it
+//! looks for the file `arm` there, reads it, removes it, and writes a line to the file `fired`
+//! in front of every action.
 
 use std::env;
 use std::fmt;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use refold_domain::position::Partition;
+use refold_ports::probe::Edge;
 use refold_ports::probe::Point;
 use refold_ports::probe::Probe;
+use refold_ports::probe::Word;
 use rustix::process::Signal;
 
 use crate::cli::Failure;
 
 /// Where they are listed.
 const VARIABLE: &str = "REFOLD_FAILPOINTS";
+
+/// Names the directory in which further ones are armed while a process runs.
+pub(crate) const DIRECTORY_VARIABLE: &str = "REFOLD_FAILPOINT_DIR";
+
+/// The file in that directory that lists what is to be armed.
+pub(crate) const ARM: &str = "arm";
+
+/// The file in that directory that gets a line for each that fires.
+pub(crate) const FIRED: &str = "fired";
+
+/// Between two looks for something to arm.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// What happens at a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,41 +66,110 @@ enum Action {
 /// One failpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Failpoint {
-    point: Point,
+    word: Word,
+    edge: Edge,
+    /// `None` for whichever gets there.
+    partition: Option<Partition>,
     action: Action,
     /// How often the point is still reached before it fires, this time included; 0 once it has.
     left: u64,
 }
 
+impl Failpoint {
+    fn is_at(&self, point: Point) -> bool {
+        let here = self.partition.is_none_or(|p| p == point.partition);
+        here && (self.word, self.edge) == (point.word, point.edge)
+    }
+}
+
 /// The failpoints of this process.
-#[derive(Debug)]
-pub(crate) struct Failpoints(Mutex<Vec<Failpoint>>);
+#[derive(Debug, Default)]
+pub(crate) struct Failpoints {
+    armed: Mutex<Vec<Failpoint>>,
+    /// Where more are armed while the process runs.
+    directory: Option<PathBuf>,
+}
 
 impl Failpoints {
-    /// Those that the environment lists; `None` without any.
+    /// Those that the environment lists, and with a directory those that are armed there from now
+    /// on; `None` without either. Called inside the runtime.
     ///
     /// # Errors
     /// One that is not understood, with what would be.
-    pub(crate) fn of_environment() -> Result<Option<Self>, Failure> {
+    pub(crate) fn of_environment() -> Result<Option<Arc<Self>>, Failure> {
         let listed = env::var(VARIABLE).unwrap_or_default();
-        if listed.trim().is_empty() {
-            return Ok(None);
+        let directory = env::var_os(DIRECTORY_VARIABLE).map(PathBuf::from);
+        let armed = match listed.trim() {
+            "" if directory.is_none() => return Ok(None),
+            "" => Vec::new(),
+            listed => parse(listed).map_err(Failure::usage)?,
+        };
+        tracing::warn!(
+            ?directory,
+            "this process fails on purpose: {VARIABLE}={listed}"
+        );
+        let failpoints = Arc::new(Self {
+            armed: Mutex::new(armed),
+            directory,
+        });
+        if let Some(directory) = failpoints.directory.clone() {
+            let failpoints = Arc::clone(&failpoints);
+            tokio::spawn(async move {
+                loop {
+                    failpoints.arm_from(&directory);
+                    tokio::time::sleep(LOOK).await;
+                }
+            });
         }
-        let all = parse(&listed).map_err(Failure::usage)?;
-        tracing::warn!("this process fails on purpose: {VARIABLE}={listed}");
-        Ok(Some(Self(Mutex::new(all))))
+        Ok(Some(failpoints))
+    }
+
+    /// Arms what the directory lists, once.
+    fn arm_from(&self, directory: &Path) {
+        let file = directory.join(ARM);
+        let Ok(listed) = fs::read_to_string(&file) else {
+            return;
+        };
+        match parse(listed.trim()) {
+            Ok(more) => self.lock().extend(more),
+            Err(error) => tracing::error!(error, "a failpoint was not armed"),
+        }
+        if let Err(error) = fs::remove_file(&file) {
+            tracing::error!(%error, "failpoints could not be taken from {}", file.display());
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Failpoint>> {
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes down that one fires: whoever armed it waits for that.
+    fn record(&self, point: Point, action: Action) {
+        let Some(directory) = &self.directory else {
+            return;
+        };
+        let file = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(directory.join(FIRED));
+        let written =
+            file.and_then(|mut file| file.write_all(format!("{point}={action}\n").as_bytes()));
+        if let Err(error) = written {
+            tracing::error!(%error, "a failpoint could not be recorded");
+        }
     }
 
     /// Counts a point, and takes the action that is due.
     fn due(&self, point: Point) -> Option<Action> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.lock();
         let mut due = None;
-        for failpoint in all.iter_mut().filter(|f| f.point == point && f.left > 0) {
+        for failpoint in all.iter_mut().filter(|f| f.left > 0 && f.is_at(point)) {
             failpoint.left -= 1;
             if failpoint.left == 0 {
                 due = Some(failpoint.action);
             }
         }
+        all.retain(|failpoint| failpoint.left > 0);
         due
     }
 }
@@ -86,7 +180,7 @@ fn parse(listed: &str) -> Result<Vec<Failpoint>, String> {
         format!(
             "{VARIABLE}: {entry:?} is no failpoint such as commit::before:3=kill or \
              fold::after:0=panic@5; a point is takeover, fold, write, copy, index, commit, send or \
-             answer, before or after, and a partition; an action is panic, error, delay(MILLISECONDS), \
+             answer, before or after, and a partition or * for any; an action is panic, error, delay(MILLISECONDS), \
              kill or stop"
         )
     };
@@ -111,8 +205,16 @@ fn read(entry: &str) -> Option<Failpoint> {
             Action::Delay(Duration::from_millis(millis.parse().ok()?))
         }
     };
+    // Any partition's number makes the place readable.
+    let (place, any) = match point.strip_suffix(":*") {
+        Some(place) => (format!("{place}:0"), true),
+        None => (point.to_owned(), false),
+    };
+    let point = Point::parse(&place)?;
     Some(Failpoint {
-        point: Point::parse(point)?,
+        word: point.word,
+        edge: point.edge,
+        partition: (!any).then_some(point.partition),
         action,
         left,
     })
@@ -125,6 +227,7 @@ impl Probe for Failpoints {
             return Ok(());
         };
         tracing::warn!(%point, %action, "failpoint fired");
+        self.record(point, action);
         match action {
             Action::Panic => panic!("failpoint {point}"),
             Action::Error => return Err(format!("failpoint {point}")),
@@ -161,14 +264,24 @@ mod tests {
 
     #[test]
     fn failpoints_are_read_with_their_action_and_count() {
-        let read = parse("commit::before:3=kill, fold::after:0=delay(20)@5").expect("understood");
+        let read = parse("commit::before:3=kill, fold::after:*=delay(20)@5").expect("understood");
         let told: Vec<_> = read
             .iter()
-            .map(|f| format!("{}={}@{}", f.point, f.action, f.left))
+            .map(|f| (f.word, f.edge, f.partition, f.action, f.left))
             .collect();
+        let delay = Action::Delay(Duration::from_millis(20));
         assert_eq!(
             told,
-            ["commit::before:3=kill@1", "fold::after:0=delay(20)@5"]
+            [
+                (
+                    Word::Commit,
+                    Edge::Before,
+                    Some(Partition(3)),
+                    Action::Kill,
+                    1
+                ),
+                (Word::Fold, Edge::After, None, delay, 5),
+            ]
         );
     }
 
@@ -189,15 +302,36 @@ mod tests {
 
     #[test]
     fn a_failpoint_fires_once_at_its_turn() {
-        let all = parse("fold::after:0=error@2").expect("understood");
-        let (point, other) = (
-            all[0].point,
-            Point::parse("fold::after:1").expect("a point"),
-        );
-        let failpoints = Failpoints(Mutex::new(all));
+        let point = |text| Point::parse(text).expect("a point");
+        let (point, other) = (point("fold::after:0"), point("fold::after:1"));
+        let failpoints = Failpoints::default();
+        failpoints
+            .lock()
+            .extend(parse("fold::after:0=error@2").expect("understood"));
         assert_eq!(failpoints.due(point), None);
         assert_eq!(failpoints.due(other), None);
         assert_eq!(failpoints.due(point), Some(Action::Error));
         assert_eq!(failpoints.due(point), None);
+    }
+
+    #[test]
+    fn what_a_directory_lists_is_armed_once_and_told_when_it_fires() {
+        let directory = refold_local::testing::ScratchDir::new("refold-arm").expect("a directory");
+        let failpoints = Failpoints {
+            directory: Some(directory.path().to_owned()),
+            ..Failpoints::default()
+        };
+        let point = Point::parse("send::after:6").expect("a point");
+        failpoints.arm_from(directory.path());
+        assert_eq!(failpoints.due(point), None);
+        fs::write(directory.path().join(ARM), "send::after:*=panic@2\n").expect("written");
+        failpoints.arm_from(directory.path());
+        failpoints.arm_from(directory.path());
+        assert_eq!(failpoints.due(point), None);
+        let due = failpoints.due(point).expect("the second time");
+        failpoints.record(point, due);
+        assert_eq!(failpoints.due(point), None);
+        let fired = fs::read_to_string(directory.path().join(FIRED)).expect("a record");
+        assert_eq!(fired, "send::after:6=panic\n");
     }
 }

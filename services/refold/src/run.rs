@@ -70,6 +70,7 @@ fn dispatch(command: Command, projections: &Projections) -> Result<ExitCode, Fai
         Command::Retire(args) => runtime.block_on(command::retire::run(args)),
         Command::Abort(args) => runtime.block_on(command::retire::abort(args)),
         Command::Load(args) => runtime.block_on(command::load::run(args)),
+        Command::Chaos(args) => runtime.block_on(command::chaos::run(args, projections)),
         Command::Bench(args) => runtime.block_on(command::bench::run(args, projections)),
         Command::Demo(args) => runtime.block_on(command::demo::run(args, projections)),
     }

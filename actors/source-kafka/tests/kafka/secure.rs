@@ -176,6 +176,7 @@ fn extras(right: &Path, misnamed: &Path, trusted: &Path) -> KafkaExtras {
             "SCRAM-SHA-256=[name=alice,password=wonder]".to_owned(),
             "SCRAM-SHA-512=[name=alice,password=wonder]".to_owned(),
         ],
+        ..KafkaExtras::default()
     }
 }
 

@@ -12,6 +12,7 @@ use clap::ValueEnum;
 pub(super) use refold_domain::duration::parse as duration;
 
 use super::AbortArgs;
+use super::ChaosArgs;
 use super::Count;
 use super::KafkaArgs;
 use super::Percent;
@@ -60,6 +61,8 @@ pub enum Command {
     Abort(AbortArgs),
     /// Read at a fixed rate and report latencies and failed reads.
     Load(LoadArgs),
+    /// Inject faults into a private stack and prove that they changed nothing.
+    Chaos(ChaosArgs),
     /// Measure a replay of a topic into a new version.
     Bench(BenchArgs),
     /// The whole way on this machine: seed, live, rebuild, catch up, verify, promote under read load.

@@ -2,6 +2,7 @@
 //! the words in which failures are told.
 
 mod args;
+mod chaos;
 mod count;
 mod ending;
 mod exit;
@@ -16,6 +17,9 @@ mod thousand_switches;
 mod verify;
 
 pub use args::*;
+pub use chaos::Chaos;
+pub use chaos::ChaosArgs;
+pub use chaos::ChaosRunArgs;
 pub use count::Count;
 pub use count::Percent;
 pub use count::Share;

@@ -2,6 +2,7 @@
 
 pub(crate) mod api;
 pub(crate) mod bench;
+pub(crate) mod chaos;
 pub(crate) mod cutover;
 pub(crate) mod demo;
 pub(crate) mod diff;

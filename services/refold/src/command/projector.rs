@@ -55,7 +55,7 @@ pub(crate) async fn run(
         stopped.clone(),
     );
     let registry = connect::registry(&session).await?;
-    let failpoints = failpoints.map(|failpoints| Arc::new(failpoints) as Arc<dyn Probe>);
+    let failpoints = failpoints.map(|failpoints| failpoints as Arc<dyn Probe>);
     let sink = PostgresSink::new(session);
     let sink = match &failpoints {
         Some(probe) => sink.with_probe(Arc::clone(probe)),

@@ -125,6 +125,7 @@ fn staging(args: &BenchBillionArgs) -> Staging {
             20
         }),
         keep_free: args.keep_free.0,
+        ..Staging::default()
     }
 }
 

@@ -2,6 +2,7 @@
 //! promote under read load, and a printed proof of what was measured.
 
 mod billion;
+mod chaos;
 mod cutover_proof;
 mod figures;
 mod fit;
@@ -23,6 +24,7 @@ use crate::load::Span;
 use crate::run::Projections;
 
 pub(crate) use billion::run as billion;
+pub(crate) use chaos::run as chaos;
 pub(crate) use cutover_proof::run as cutover_proof;
 pub(crate) use figures::Comparison;
 pub(crate) use figures::Figures;

@@ -31,6 +31,26 @@ impl Role {
         args: &[String],
         piped: bool,
     ) -> Result<Self, Failure> {
+        Self::spawn(name, logs, args, &[], piped)
+    }
+
+    /// The same with variables in its environment.
+    pub(crate) fn start_in(
+        name: &str,
+        logs: &Path,
+        args: &[String],
+        env: &[(&str, &Path)],
+    ) -> Result<Self, Failure> {
+        Self::spawn(name, logs, args, env, false)
+    }
+
+    fn spawn(
+        name: &str,
+        logs: &Path,
+        args: &[String],
+        env: &[(&str, &Path)],
+        piped: bool,
+    ) -> Result<Self, Failure> {
         let doing = format!("start {name}");
         let wrong = |error: std::io::Error| Failure::error(&doing, error);
         let log = logs.join(format!("{name}.log"));
@@ -45,6 +65,7 @@ impl Role {
         };
         let child = Command::new(std::env::current_exe().map_err(wrong)?)
             .args(args)
+            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(stdout)
             .stderr(Stdio::from(out))

@@ -1,18 +1,18 @@
 //! The stage of a demo: its stack, its processes and its reads.
 
+mod console;
+mod outage;
 mod proof;
 mod reads;
 mod rebuild;
 
-use std::fs::File;
-use std::io::Write;
-use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
 use refold_domain::version::VersionState;
+use refold_local::KafkaExtras;
 use refold_local::Stack;
 use refold_local::StackGuard;
 use refold_local::StackOptions;
@@ -25,6 +25,7 @@ use refold_store_postgres::SessionOptions;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use self::console::Console;
 use super::processes::Role;
 use super::processes::free_address;
 use crate::cli::Count;
@@ -57,6 +58,8 @@ pub(super) struct Staging {
     pub(super) topic: Option<String>,
     /// How much the private Postgres' write-ahead log carries.
     pub(super) wal_level: WalLevel,
+    /// What the private broker has beyond the usual.
+    pub(super) kafka_extras: KafkaExtras,
     /// Whether the private stack's data stays when the scene is closed.
     pub(super) keep: bool,
     /// Given to every projector as they are.
@@ -74,11 +77,23 @@ impl Default for Staging {
         Self {
             topic: None,
             wal_level: WalLevel::Replica,
+            kafka_extras: KafkaExtras::default(),
             keep: false,
             projector_flags: Vec::new(),
             console: None,
             look: Duration::from_millis(5),
             keep_free: 0,
+        }
+    }
+}
+
+impl Staging {
+    /// The private stack in a directory.
+    fn stack_options(&self, dir: &std::path::Path) -> StackOptions {
+        StackOptions {
+            wal_level: self.wal_level,
+            kafka_extras: self.kafka_extras.clone(),
+            ..StackOptions::new(dir)
         }
     }
 }
@@ -135,6 +150,8 @@ pub(super) struct Scene {
     logs: PathBuf,
     brokers: String,
     postgres: String,
+    /// Brokers and database as projectors reach them, where that is another way.
+    detour: Option<(String, String)>,
     topic: String,
     api: String,
     registry: Option<Arc<PgRegistry>>,
@@ -163,11 +180,7 @@ impl Scene {
             (Some(brokers), Some(postgres)) => (None, brokers.clone(), postgres.clone()),
             _ => {
                 console.say("start Kafka and Postgres");
-                let options = StackOptions {
-                    wal_level: staging.wal_level,
-                    ..StackOptions::new(&dir)
-                };
-                let guard = start_stack(options).await?;
+                let guard = start_stack(staging.stack_options(&dir)).await?;
                 let addresses = guard.stack().addresses();
                 (
                     Some(guard),
@@ -190,6 +203,7 @@ impl Scene {
             logs,
             brokers,
             postgres,
+            detour: None,
             api: String::new(),
             registry: None,
             roles: Vec::new(),
@@ -285,17 +299,29 @@ impl Scene {
     }
 
     fn projector(&self, version: &str, mode: &[String], log: &str) -> Result<Role, Failure> {
+        let name = format!("projector-{version}-{log}");
+        Role::start(
+            &name,
+            &self.logs,
+            &self.projector_args(version, mode),
+            false,
+        )
+    }
+
+    /// The command line of a projector.
+    fn projector_args(&self, version: &str, mode: &[String]) -> Vec<String> {
+        let direct = (self.brokers.clone(), self.postgres.clone());
+        let (brokers, postgres) = self.detour.clone().unwrap_or(direct);
         let mut args = vec!["projector".to_owned()];
         args.extend_from_slice(mode);
         args.extend(self.staging.projector_flags.iter().cloned());
-        args.extend(flags(&[("version", version), ("postgres", &self.postgres)]));
-        args.extend(self.log_flags());
-        Role::start(
-            &format!("projector-{version}-{log}"),
-            &self.logs,
-            &args,
-            false,
-        )
+        args.extend(flags(&[("version", version), ("postgres", &postgres)]));
+        args.extend(flags(&[
+            ("brokers", &brokers),
+            ("topic", &self.topic),
+            ("format", word(self.args.format)),
+        ]));
+        args
     }
 
     fn log_flags(&self) -> Vec<String> {
@@ -449,32 +475,6 @@ pub(crate) async fn start_stack(options: StackOptions) -> Result<StackGuard, Fai
     up.await
         .map_err(|error| Failure::error("start the stack", error))?
         .map_err(|error| Failure::new(Kind::Unreachable, error.to_string()))
-}
-
-/// Where a scene tells what it does.
-struct Console {
-    began: Instant,
-    file: Option<File>,
-}
-
-impl Console {
-    fn open(path: Option<&Path>) -> Result<Self, Failure> {
-        let append = |path| File::options().create(true).append(true).open(path);
-        let file = path.map(append).transpose();
-        Ok(Self {
-            began: Instant::now(),
-            file: file.map_err(|error| Failure::error("open the console log", error))?,
-        })
-    }
-
-    fn say(&self, what: &str) {
-        let line = format!("[{:7.2} s] {what}\n", self.began.elapsed().as_secs_f64());
-        eprint!("{line}");
-        if let Some(mut file) = self.file.as_ref() {
-            // The same words went to stderr; a log that cannot grow ends no measurement.
-            let _ = file.write_all(line.as_bytes());
-        }
-    }
 }
 
 /// Tells the topics of demos apart that share a broker.

@@ -9,6 +9,11 @@ pub(crate) struct Seen {
     pub(crate) generation: Option<i64>,
 }
 
+/// Whether a failed read was answered, but not with the truth.
+pub(super) fn is_wrong(reason: &str) -> bool {
+    reason.starts_with("200 ") || reason.starts_with("404 ")
+}
+
 /// Accepts 200 with the aggregate that was asked for, and 404 where none exists.
 ///
 /// # Errors
@@ -50,5 +55,13 @@ mod tests {
         assert!(judge(404, b"{}", 7, false).is_ok());
         assert!(judge(503, b"{}", 7, false).is_err());
         assert!(judge(200, b"<html>", 7, true).is_err());
+        for (status, body, wrong) in [
+            (200, ROW, true),
+            (404, b"{}".as_slice(), true),
+            (503, b"{}".as_slice(), false),
+        ] {
+            let reason = judge(status, body, 8, true).expect_err("a failed read");
+            assert_eq!(is_wrong(&reason), wrong, "{reason}");
+        }
     }
 }

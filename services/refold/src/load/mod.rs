@@ -97,12 +97,20 @@ impl SpanMark {
 
 /// Counts the reads that were answered or failed so far.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct LoadProgress(Arc<AtomicU64>);
+pub(crate) struct LoadProgress {
+    reads: Arc<AtomicU64>,
+    failed: Arc<AtomicU64>,
+}
 
 impl LoadProgress {
     /// Reads so far.
     pub(crate) fn reads(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.reads.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that failed.
+    pub(crate) fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
     }
 }
 
@@ -149,9 +157,12 @@ pub(crate) async fn run(
             tokio::spawn(async move {
                 let outcome = read(&client, &uri, id, exists).await;
                 let latency = scheduled.elapsed();
+                progress
+                    .failed
+                    .fetch_add(u64::from(outcome.is_err()), Ordering::Relaxed);
                 let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
                 report.record(span, latency, start.elapsed(), &uri, outcome);
-                progress.0.fetch_add(1, Ordering::Relaxed);
+                progress.reads.fetch_add(1, Ordering::Relaxed);
                 drop(slot);
             });
             sent += 1;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::check::Seen;
+use super::check::is_wrong;
 
 /// A part of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +57,8 @@ pub(crate) struct LoadReport {
     pub(crate) reads: u64,
     /// Reads that failed.
     pub(crate) failed: u64,
+    /// Those of them that were answered, with something that is not so.
+    pub(crate) wrong: u64,
     /// The first of them.
     pub(crate) failures: Vec<FailedRead>,
     /// Answers per version.
@@ -73,6 +76,7 @@ impl LoadReport {
         Self {
             reads: 0,
             failed: 0,
+            wrong: 0,
             failures: Vec::new(),
             by_version: BTreeMap::new(),
             spans: Span::ALL.iter().map(|_| histogram()).collect(),
@@ -96,6 +100,7 @@ impl LoadReport {
             }
             Err(reason) => {
                 self.failed += 1;
+                self.wrong += u64::from(is_wrong(&reason));
                 if self.failures.len() < KEPT_FAILURES {
                     self.failures.push(FailedRead {
                         at,

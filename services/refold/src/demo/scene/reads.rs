@@ -48,6 +48,11 @@ impl Scene {
         self.progress.reads()
     }
 
+    /// Reads that failed so far.
+    pub(in crate::demo) fn failed_reads(&self) -> u64 {
+        self.progress.failed()
+    }
+
     /// Accounts reads from now on to `span`.
     pub(in crate::demo) fn mark(&self, span: Span) {
         self.mark.set(span);
