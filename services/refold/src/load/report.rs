@@ -68,7 +68,7 @@ pub(crate) struct LoadReport {
 }
 
 impl LoadReport {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // 1 us to 60 s with three digits: the bounds are valid by construction.
         let histogram = || {
             Histogram::new_with_bounds(1, 60_000_000, 3).expect("bounds and digits are in range")

@@ -343,3 +343,107 @@ fn told(struck: &[&Struck]) -> Value {
         "failed_reads": all().map(|s| s.failed_reads).sum::<u64>(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::Comparison;
+
+    const KILL: &str = "seed = 1\nevents = 10_000\naggregates = 100\npartitions = 1\nrate = 1_000\n\
+                        reads = 1\nbuild-rate = 9_000\nfaults = 1\n[[fault]]\nkind = \"projector-kill\"\n";
+
+    fn equal() -> Comparison {
+        Comparison {
+            rows: 100,
+            columns: vec!["balance".to_owned()],
+            differences: 0,
+            intended: 7,
+            intended_expected: 7,
+            offsets: BTreeMap::new(),
+            samples: Vec::new(),
+        }
+    }
+
+    fn clean() -> Report {
+        let mut load = LoadReport::new();
+        load.reads = 10;
+        load.failed = 2;
+        Report {
+            name: "kill".to_owned(),
+            scenario: Scenario::parse(KILL).expect("a scenario"),
+            struck: vec![Struck {
+                number: 1,
+                kind: Kind::ProjectorKill,
+                phase: Phase::Live,
+                target: Some(Version::New),
+                at: Duration::from_secs(1),
+                lasted: Duration::from_secs(2),
+                recovery: Some(Duration::from_secs(3)),
+                failed_reads: 2,
+                detail: String::new(),
+            }],
+            failed_gate: false,
+            seconds: Duration::from_secs(9),
+            live_seconds: Duration::from_secs(5),
+            unasked_restarts: 0,
+            moved_back: 0,
+            proof: Proof {
+                log: 12_000,
+                unapplied: 0,
+                versions: equal(),
+                oracle: [equal(), equal()],
+                lost: 0,
+                doubled: 0,
+            },
+            load,
+        }
+    }
+
+    #[test]
+    fn a_clean_run_is_told_with_its_figures() {
+        let report = clean();
+        assert_eq!(report.complaints(), Vec::<String>::new());
+        let json = report.to_json();
+        for (key, value) in [
+            ("faults", json!(1)),
+            ("kinds", json!(1)),
+            ("events", json!(12_000)),
+            ("events_meanwhile", json!(2_000)),
+            ("differences", json!(0)),
+            ("recovery_p99_seconds", json!(3.0)),
+            ("outage_max_seconds", json!(5.0)),
+            ("failed_reads", json!(2)),
+        ] {
+            assert_eq!(json[key], value, "{key}");
+        }
+        assert!(report.tell().contains("projector-kill"));
+        assert_eq!(report.csv().lines().count(), 2);
+    }
+
+    #[test]
+    fn whatever_speaks_against_a_run_is_told() {
+        type Spoil = fn(&mut Report);
+        let wrong: [(&str, Spoil); 11] = [
+            ("gates", |r| r.struck[0].recovery = None),
+            ("differences", |r| r.proof.versions.differences = 1),
+            ("differences", |r| r.proof.oracle[1].differences = 1),
+            ("differences", |r| r.proof.versions.intended = 8),
+            ("not applied", |r| r.proof.unapplied = 1),
+            ("lost", |r| r.proof.lost = 1),
+            ("doubled", |r| r.proof.doubled = 1),
+            ("not so", |r| r.load.wrong = 1),
+            ("moved back", |r| r.moved_back = 1),
+            ("no fault", |r| r.struck.clear()),
+            ("rows were compared", |r| r.proof.oracle[0].rows = 99),
+        ];
+        for (says, spoil) in wrong {
+            let mut report = clean();
+            spoil(&mut report);
+            let complaints = report.complaints();
+            assert_eq!(complaints.len(), 1, "{complaints:?}");
+            assert!(complaints[0].contains(says), "{complaints:?}");
+            assert!(report.tell().contains("WRONG"));
+            assert_ne!(report.exit_code(), ExitCode::SUCCESS, "{says}");
+        }
+    }
+}
