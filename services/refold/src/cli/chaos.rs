@@ -31,7 +31,7 @@ pub struct ChaosRunArgs {
     /// One JSON object as the last line on stdout.
     #[arg(long)]
     pub json: bool,
-    /// Directory for result.json, faults.csv, failed-reads.txt and output.txt.
+    /// Directory for result.json, report.txt, faults.csv, failed-reads.txt and output.txt.
     #[arg(long)]
     pub out: Option<PathBuf>,
     /// Directory of the private stack, which must not hold one yet. Default: one under the

@@ -235,7 +235,7 @@ impl Chaos {
         self.crew.start(&self.scene, NEW, &mode)?;
         self.wait_owned(NEW).await?;
         for _ in 0..self.scenario.build_faults {
-            if self.scene.state(NEW).await? == Some(VersionState::Ready) {
+            if self.state(NEW).await == Some(VersionState::Ready) {
                 let sentence = "the version was built before all faults of the build were injected: \
                                 lower build-rate or build-faults, or raise events";
                 return Err(Failure::usage(sentence));
@@ -389,12 +389,17 @@ impl Chaos {
         let deadline = Instant::now() + STEP_BOUND;
         loop {
             self.check()?;
-            if self.scene.state(version).await? == Some(state) {
+            if self.state(version).await == Some(state) {
                 return Ok(());
             }
             self.past(deadline, &format!("{version} is {state}"))?;
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// The state of a version; `None` as well while the database does not tell.
+    async fn state(&mut self, version: &str) -> Option<VersionState> {
+        self.scene.state(version).await.ok().flatten()
     }
 
     fn past(&self, deadline: Instant, what: &str) -> Result<(), Failure> {

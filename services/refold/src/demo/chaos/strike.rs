@@ -10,6 +10,7 @@ use refold_chaos::Kind;
 use refold_chaos::Phase;
 use refold_chaos::Pick;
 use refold_chaos::Version;
+use refold_domain::version::VersionState;
 use refold_local::Server;
 
 use super::Chaos;
@@ -234,10 +235,10 @@ impl Chaos {
 
     /// Promotes the version that does not serve.
     async fn switch(&mut self) -> Result<Strike, Failure> {
-        let serves = self.scene.state(NEW).await?;
-        let to = match serves {
-            Some(refold_domain::version::VersionState::Active) => LIVE,
-            _ => NEW,
+        let to = match self.state(NEW).await {
+            Some(VersionState::Active) => LIVE,
+            Some(_) => NEW,
+            None => return Err(unable("nobody tells which version serves")),
         };
         let injected = Instant::now();
         loop {
