@@ -51,6 +51,8 @@ impl Target {
 
     pub(crate) fn config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
+        // A broker that comes back is found soon, however long it was away.
+        config.set("reconnect.backoff.max.ms", "1000");
         for (name, value) in &self.client {
             config.set(name, value);
         }

@@ -113,6 +113,8 @@ struct Chaos {
     began: Instant,
     struck: Vec<Struck>,
     failed_gate: bool,
+    /// What kept a fault from being injected, or from ending as it must: none comes after it.
+    broken: Option<String>,
 }
 
 impl Chaos {
@@ -166,6 +168,7 @@ impl Chaos {
             began: Instant::now(),
             struck: Vec::new(),
             failed_gate: false,
+            broken: None,
         })
     }
 
@@ -183,6 +186,7 @@ impl Chaos {
             scenario: self.scenario.clone(),
             struck: std::mem::take(&mut self.struck),
             failed_gate: self.failed_gate,
+            broken: self.broken.take(),
             seconds: self.began.elapsed(),
             live_seconds,
             unasked_restarts: self.crew.unasked(),
@@ -236,9 +240,9 @@ impl Chaos {
         self.wait_owned(NEW).await?;
         for _ in 0..self.scenario.build_faults {
             if self.state(NEW).await == Some(VersionState::Ready) {
-                let sentence = "the version was built before all faults of the build were injected: \
-                                lower build-rate or build-faults, or raise events";
-                return Err(Failure::usage(sentence));
+                self.scene
+                    .note("built before all faults of the build were injected");
+                break;
             }
             if !self.next(Phase::Build).await? {
                 return Ok(());
@@ -260,7 +264,7 @@ impl Chaos {
         let enough = |struck: usize| {
             struck - before >= faults && began.elapsed() >= Duration::from_secs(seconds)
         };
-        while !self.failed_gate && !enough(self.struck.len()) {
+        while !self.failed_gate && self.broken.is_none() && !enough(self.struck.len()) {
             if !self.next(Phase::Live).await? {
                 return Ok(());
             }
@@ -275,7 +279,10 @@ impl Chaos {
         };
         self.pass(pick.pause).await?;
         let failed_before = self.scene.failed_reads();
-        let strike = self.strike(&pick, phase).await?;
+        let strike = match self.strike(&pick, phase).await {
+            Ok(strike) => strike,
+            Err(failure) => return Ok(self.end_with(&pick, &failure)),
+        };
         let passed = self.gate(phase, strike.lifted).await?;
         let injected = strike.injected;
         let struck = Struck {
@@ -295,8 +302,19 @@ impl Chaos {
             self.failed_gate = true;
             return Ok(false);
         }
-        self.finish(strike).await?;
-        Ok(true)
+        match self.finish(strike).await {
+            Ok(()) => Ok(true),
+            Err(failure) => Ok(self.end_with(&pick, &failure)),
+        }
+    }
+
+    /// Notes what went wrong with a fault; what was run so far is still proven.
+    fn end_with(&mut self, pick: &Pick, failure: &Failure) -> bool {
+        let sentence = format!("{}: {failure}", pick.kind);
+        self.scene.note(&sentence);
+        self.broken = Some(sentence);
+        self.detour.heal();
+        false
     }
 
     fn tell(&self, struck: &Struck, pick: &Pick) {

@@ -17,6 +17,14 @@ use crate::demo::scene::Scene;
 /// The listener of the broker that names the proxy as its address.
 const LISTENER: &str = "PROXIED";
 
+/// A broker that was killed is there again sooner: it reads its last segments again, so short
+/// ones; and its controller refuses it until the session of the killed one is over.
+const BROKER: [(&str, &str); 3] = [
+    ("log.segment.bytes", "33554432"),
+    ("broker.session.timeout.ms", "3000"),
+    ("broker.heartbeat.interval.ms", "500"),
+];
+
 /// What passes at a narrow place, in bytes a second and direction.
 const NARROW: u64 = 256 << 10;
 
@@ -47,8 +55,9 @@ impl Detour {
         KafkaExtras {
             listeners: vec![(LISTENER.to_owned(), "PLAINTEXT".to_owned())],
             advertised: vec![(LISTENER.to_owned(), address)],
-            // After a kill a broker reads its last segments again: short ones.
-            settings: vec![("log.segment.bytes".to_owned(), (32 << 20).to_string())],
+            settings: BROKER
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .to_vec(),
             ..KafkaExtras::default()
         }
     }

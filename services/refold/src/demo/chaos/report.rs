@@ -57,6 +57,8 @@ pub(super) struct Report {
     pub(super) scenario: Scenario,
     pub(super) struck: Vec<Struck>,
     pub(super) failed_gate: bool,
+    /// A fault that was not injected, or did not end as it must.
+    pub(super) broken: Option<String>,
     /// With events that keep coming, from the first fault's chance to the end of the proof.
     pub(super) seconds: Duration,
     /// Of them the phase in which both versions follow the log.
@@ -89,6 +91,10 @@ impl Report {
         kinds
     }
 
+    fn of(&self, phase: Phase) -> impl Iterator<Item = &Struck> {
+        self.struck.iter().filter(move |s| s.phase == phase)
+    }
+
     fn gates_passed(&self) -> usize {
         self.struck.iter().filter(|s| s.recovery.is_some()).count()
     }
@@ -114,8 +120,12 @@ impl Report {
             .filter(|(count, _)| *count > 0)
             .map(|(count, what)| format!("{} {what}", Count(count)))
             .collect();
+        complaints.extend(self.broken.clone());
         if self.struck.is_empty() {
             complaints.push("no fault was injected".to_owned());
+        }
+        if self.scenario.build_faults > 0 && self.of(Phase::Build).next().is_none() {
+            complaints.push("no fault was injected while the version was built".to_owned());
         }
         if load.reads == load.failed {
             complaints.push("no read was answered".to_owned());
@@ -308,6 +318,9 @@ impl Report {
             "recovery_p50_seconds": recovery(0.5),
             "recovery_p99_seconds": recovery(0.99),
             "recovery_max_seconds": recovery(1.0),
+            "recovery_p99_seconds_live": quantile(self.of(Phase::Live), |s| s.recovery, 0.99),
+            "recovery_max_seconds_build": quantile(self.of(Phase::Build), |s| s.recovery, 1.0),
+            "faults_build": self.of(Phase::Build).count(),
             "outage_p99_seconds": outage(0.99),
             "outage_max_seconds": outage(1.0),
             "events": proof.log,
@@ -388,6 +401,7 @@ mod tests {
                 detail: String::new(),
             }],
             failed_gate: false,
+            broken: None,
             seconds: Duration::from_secs(9),
             live_seconds: Duration::from_secs(5),
             unasked_restarts: 0,
@@ -428,7 +442,7 @@ mod tests {
     #[test]
     fn whatever_speaks_against_a_run_is_told() {
         type Spoil = fn(&mut Report);
-        let wrong: [(&str, Spoil); 11] = [
+        let wrong: [(&str, Spoil); 13] = [
             ("gates", |r| r.struck[0].recovery = None),
             ("differences", |r| r.proof.versions.differences = 1),
             ("differences", |r| r.proof.oracle[1].differences = 1),
@@ -439,6 +453,10 @@ mod tests {
             ("not so", |r| r.load.wrong = 1),
             ("moved back", |r| r.moved_back = 1),
             ("no fault", |r| r.struck.clear()),
+            ("built", |r| r.scenario.build_faults = 1),
+            ("broker-kill", |r| {
+                r.broken = Some("broker-kill: no".to_owned())
+            }),
             ("rows were compared", |r| r.proof.oracle[0].rows = 99),
         ];
         for (says, spoil) in wrong {
