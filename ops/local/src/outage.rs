@@ -33,7 +33,7 @@ impl StackGuard {
         }
     }
 
-    /// SIGKILL for the server's process. Returns when it is gone, and with it the children that
+    /// SIGKILL for the server's process. Returns when its ports are free again, and with it the children that
     /// notice its death by themselves, as the sessions of Postgres do: before that a new
     /// server refuses to start on the same files.
     ///
@@ -43,6 +43,12 @@ impl StackGuard {
         for process in self.processes(server) {
             let children = process.children();
             process.stop(Signal::Kill, GONE_WITHIN)?;
+            if !wait_until(GONE_WITHIN, || process.is_gone()) {
+                return Err(Error::new(format!(
+                    "{} still holds its ports",
+                    process.name
+                )));
+            }
             let gone = || children.iter().all(|child| !child.is_running());
             if !wait_until(GONE_WITHIN, gone) {
                 signal_all(&children, Signal::Kill);

@@ -120,6 +120,13 @@ impl ServerProcess {
                 .is_some_and(|stat| stat.start_ticks == self.start_ticks && !stat.is_zombie)
     }
 
+    /// Whether nothing is left of it. One that has ended may still hold its ports while the last of
+    /// its threads ends.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.boot_id != machine::boot_id()
+            || read_stat(self.pid).is_none_or(|stat| stat.start_ticks != self.start_ticks)
+    }
+
     /// Sends a signal, unless the process is gone or its pid belongs to another one now.
     pub(crate) fn signal(&self, signal: Signal) {
         if self.is_running() {
