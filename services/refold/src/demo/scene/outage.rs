@@ -38,19 +38,18 @@ impl Scene {
     pub(in crate::demo) async fn revive_servers(&mut self) -> Result<(), Failure> {
         let options = self.staging.stack_options(&self.dir);
         self.with_guard(move |guard| guard.revive(&options)).await?;
-        let known = Some(self.postgres.as_str());
-        if self
-            .stack()
-            .and_then(|stack| stack.addresses().postgres)
-            .as_deref()
-            != known
-        {
-            return Err(Failure::new(
+        let addresses = self.stack().map(refold_local::Stack::addresses);
+        let same = addresses.is_some_and(|now| {
+            now.postgres.as_ref() == Some(&self.postgres)
+                && now.kafka.as_ref() == Some(&self.brokers)
+        });
+        match same {
+            true => Ok(()),
+            false => Err(Failure::new(
                 Kind::Error,
-                "Postgres came back at another port: another process took its own meanwhile",
-            ));
+                "a server came back at another port: another process took its own meanwhile",
+            )),
         }
-        Ok(())
     }
 
     /// SIGSTOP for a private server.
