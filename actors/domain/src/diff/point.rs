@@ -3,6 +3,7 @@
 //! Two versions stand at two marks. What they hold of an aggregate has to agree when neither
 //! knows an event that the other one cannot know yet, and says nothing before.
 
+use super::Choice;
 use super::PairJoin;
 use super::PairPlan;
 use super::RowRef;
@@ -81,20 +82,21 @@ pub fn compare_point(
     if !old.is_settled_below(reached) || !new.is_settled_below(reached) {
         return (PointVerdict::NotCaughtUp, None);
     }
-    let mut join = PairJoin::new(plan, 1);
+    // The log is not asked about it: a choice without room.
+    let mut join = PairJoin::new(plan, 1, Choice::new(0, 0));
     if let Held::Row(row) = &old.held {
         join.keep_old(row);
     }
     if let Held::Row(row) = &new.held {
         join.meet_new(row);
     }
-    let (counts, samples) = join.finish();
-    let verdict = match (counts.findings(), counts.expected) {
+    let found = join.finish();
+    let verdict = match (found.counts.findings(), found.counts.expected) {
         (0, 0) => PointVerdict::Equal,
         (0, _) => PointVerdict::Expected,
         _ => PointVerdict::Differs,
     };
-    (verdict, samples.into_iter().next())
+    (verdict, found.samples.into_iter().next())
 }
 
 #[cfg(test)]

@@ -379,6 +379,9 @@ mod tests {
             intended_expected: 7,
             offsets: BTreeMap::new(),
             samples: Vec::new(),
+            scan: None,
+            rule: (0, 0),
+            log: None,
         }
     }
 
