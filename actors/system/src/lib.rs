@@ -20,6 +20,7 @@ mod bulk;
 mod context;
 pub mod dice;
 mod gate;
+pub mod labour;
 mod observer;
 pub mod options;
 mod outcome;

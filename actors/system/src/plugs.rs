@@ -11,6 +11,8 @@ use refold_ports::Sink;
 
 use crate::dice::Dice;
 use crate::dice::SeededDice;
+use crate::labour::Labour;
+use crate::labour::Threads;
 use crate::observer::BatchObserver;
 use refold_ports::probe::Edge;
 use refold_ports::probe::Point;
@@ -25,12 +27,13 @@ pub struct Plugs {
     pub(crate) sink: Arc<dyn Sink>,
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) dice: Arc<dyn Dice>,
+    pub(crate) labour: Arc<dyn Labour>,
     pub(crate) probe: Option<Arc<dyn Probe>>,
     pub(crate) observer: Option<Arc<dyn BatchObserver>>,
 }
 
 impl Plugs {
-    /// Plugs without a probe, with dice of their own.
+    /// Plugs without a probe, with dice and threads of their own.
     pub fn new(
         projection: Arc<dyn AnyProjection>,
         source: Arc<dyn LogSource>,
@@ -43,6 +46,7 @@ impl Plugs {
             sink,
             registry,
             dice: Arc::new(SeededDice::of_this_process()),
+            labour: Arc::new(Threads),
             probe: None,
             observer: None,
         }
@@ -52,6 +56,13 @@ impl Plugs {
     #[must_use]
     pub fn with_dice(mut self, dice: Arc<dyn Dice>) -> Self {
         self.dice = dice;
+        self
+    }
+
+    /// The same with somebody else to do the work that blocks.
+    #[must_use]
+    pub fn with_labour(mut self, labour: Arc<dyn Labour>) -> Self {
+        self.labour = labour;
         self
     }
 

@@ -5,9 +5,8 @@
 //!       ^------- empty buffers ------------------'
 //! ```
 
-use std::sync::mpsc as std_mpsc;
+use std::sync::Arc;
 use std::time::Duration;
-use std::time::Instant;
 
 use refold_domain::log::Chunk;
 use refold_domain::position::Offset;
@@ -16,7 +15,9 @@ use refold_ports::source::ChunkReader;
 use refold_ports::source::ReadLimit;
 use refold_ports::source::SourceError;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
+use crate::labour::Labour;
 use crate::thread_cpu;
 
 /// Pause before a log that is away is asked again.
@@ -43,21 +44,23 @@ pub(crate) struct TailChunk {
 /// The projector's end of a reader thread. Dropping it ends the thread after its read.
 pub(crate) struct TailReader {
     chunks: mpsc::Receiver<Result<TailChunk, SourceError>>,
-    empties: std_mpsc::Sender<Chunk>,
+    empties: mpsc::UnboundedSender<Chunk>,
 }
 
 impl TailReader {
     /// Starts a thread that reads ahead by one chunk.
     pub(crate) fn spawn(
+        labour: &Arc<dyn Labour>,
         reader: Box<dyn ChunkReader>,
         read: TailRead,
     ) -> Result<Self, std::io::Error> {
         // One chunk waits, one is being read, one is being folded.
         let (chunk_tx, chunks) = mpsc::channel(1);
-        let (empties, empty_rx) = std_mpsc::channel();
-        std::thread::Builder::new()
-            .name(format!("tail-{}", read.partition))
-            .spawn(move || read_loop(reader, &read, &chunk_tx, &empty_rx))?;
+        // As many as there are chunks: it holds no more than they do.
+        let (empties, empty_rx) = mpsc::unbounded_channel();
+        let name = format!("tail-{}", read.partition);
+        let work = read_loop(Arc::clone(labour), reader, read, chunk_tx, empty_rx);
+        labour.start(name, Box::pin(work))?;
         Ok(Self { chunks, empties })
     }
 
@@ -78,33 +81,30 @@ impl TailReader {
     }
 }
 
-fn read_loop(
+async fn read_loop(
+    labour: Arc<dyn Labour>,
     mut reader: Box<dyn ChunkReader>,
-    read: &TailRead,
-    chunks: &mpsc::Sender<Result<TailChunk, SourceError>>,
-    empties: &std_mpsc::Receiver<Chunk>,
+    read: TailRead,
+    chunks: mpsc::Sender<Result<TailChunk, SourceError>>,
+    mut empties: mpsc::UnboundedReceiver<Chunk>,
 ) {
     loop {
-        let mut chunk = empties
-            .try_recv()
-            .unwrap_or_else(|_| Chunk::new(read.partition, read.from));
-        let started = Instant::now();
-        let (answer, cpu) = thread_cpu::of(|| reader.read(&mut chunk, read.limit, read.wait));
+        let recycled = empties.try_recv();
+        let mut chunk = recycled.unwrap_or_else(|_| Chunk::new(read.partition, read.from));
+        let (started, begun) = (Instant::now(), thread_cpu::now());
+        let reading = labour.read(reader.as_mut(), &mut chunk, read.limit, read.wait);
+        let answer = reading.await;
+        let cpu = thread_cpu::now().saturating_sub(begun);
         let pause = match &answer {
-            Ok(()) if chunk.is_empty() && started.elapsed() < EMPTY_PAUSE => EMPTY_PAUSE,
-            Ok(()) => Duration::ZERO,
-            Err(error) if error.is_transient() => UNREACHABLE_PAUSE,
-            Err(_) => {
-                let _ = chunks.blocking_send(answer.map(|()| TailChunk { chunk, cpu }));
-                return;
-            }
+            Ok(()) if chunk.is_empty() && started.elapsed() < EMPTY_PAUSE => Some(EMPTY_PAUSE),
+            Ok(()) => Some(Duration::ZERO),
+            Err(error) if error.is_transient() => Some(UNREACHABLE_PAUSE),
+            Err(_) => None,
         };
-        if chunks
-            .blocking_send(answer.map(|()| TailChunk { chunk, cpu }))
-            .is_err()
-        {
-            return;
+        let told = chunks.send(answer.map(|()| TailChunk { chunk, cpu })).await;
+        match pause {
+            Some(pause) if told.is_ok() => labour.pause(pause).await,
+            _ => return,
         }
-        std::thread::sleep(pause);
     }
 }

@@ -134,6 +134,7 @@ impl ProjectorHandle {
         };
         let mut supervisor_gone = std::pin::pin!(self.supervisor.wait(None));
         let ended = tokio::select! {
+            biased;
             ended = self.status.wait_for(|s| s.ended.is_some()) => {
                 ended.ok().and_then(|s| s.ended.clone())
             }

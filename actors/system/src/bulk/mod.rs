@@ -1,4 +1,4 @@
-//! The thread of one bulk load: it reads a partition's history, folds it, sorts
+//! The thread of one bulk load (a task, where [`Labour`] says so): it reads a partition's history, folds it, sorts
 //! the rows and encodes them.
 //!
 //! ```text
@@ -13,11 +13,12 @@
 
 mod thread;
 
-use std::any::Any;
-use std::thread::JoinHandle;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use refold_domain::batch::EventGap;
 use refold_domain::fold::BulkFold;
 use refold_domain::fold::Halt;
@@ -28,11 +29,14 @@ use refold_domain::position::Partition;
 use refold_domain::sums::Sums;
 use refold_ports::source::ChunkReader;
 use refold_ports::source::SourceError;
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 
 use crate::context::Shared;
 use crate::gate::Slot;
+#[cfg(doc)]
+use crate::labour::Labour;
+use crate::labour::panic_text;
 use thread::BulkThread;
 
 /// What a bulk thread tells.
@@ -140,7 +144,8 @@ pub(crate) struct BulkTask {
 /// The projector's end of a bulk thread. Dropping it ends the thread soon.
 pub(crate) struct BulkRun {
     events: mpsc::Receiver<BulkEvent>,
-    thread: Option<JoinHandle<()>>,
+    /// The text of its panic, if that is how it ended.
+    last_words: oneshot::Receiver<String>,
 }
 
 impl BulkRun {
@@ -151,35 +156,32 @@ impl BulkRun {
     pub(crate) async fn next(&mut self) -> Result<BulkEvent, String> {
         match self.events.recv().await {
             Some(event) => Ok(event),
-            None => Err(format!("the bulk thread panicked: {}", self.last_words())),
+            // The channel is closed: the thread is in its last instructions.
+            None => {
+                let words = (&mut self.last_words).await;
+                let words = words.unwrap_or_else(|_| "no text".to_owned());
+                Err(format!("the bulk thread panicked: {words}"))
+            }
         }
     }
-
-    fn last_words(&mut self) -> String {
-        // The channel is closed: the thread is in its last instructions.
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Err(panic)) => panic_text(panic.as_ref()),
-            _ => "no text".to_owned(),
-        }
-    }
-}
-
-/// The text of a panic.
-pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no text".to_owned())
 }
 
 /// Starts the thread.
 pub(crate) fn spawn(task: BulkTask) -> Result<BulkRun, std::io::Error> {
     let (events, received) = mpsc::channel(2);
-    let runtime = Handle::current();
-    let thread = std::thread::Builder::new()
-        .name(format!("bulk-{}", task.partition))
-        .spawn(move || BulkThread::new(task, events, runtime).run())?;
+    let (say, last_words) = oneshot::channel();
+    let labour = Arc::clone(&task.shared.plugs.labour);
+    let name = format!("bulk-{}", task.partition);
+    let thread = BulkThread::new(task, events);
+    let work = async move {
+        if let Err(panic) = AssertUnwindSafe(thread.run()).catch_unwind().await {
+            // A projector that is gone asks for no reason.
+            let _ = say.send(panic_text(panic.as_ref()));
+        }
+    };
+    labour.start(name, Box::pin(work))?;
     Ok(BulkRun {
         events: received,
-        thread: Some(thread),
+        last_words,
     })
 }

@@ -1,7 +1,7 @@
 //! What the thread does: read, fold, hand out, and read again.
 
+use std::sync::Arc;
 use std::time::Duration;
-use std::time::Instant;
 
 use bytes::Bytes;
 use refold_domain::fold::BulkFold;
@@ -15,8 +15,8 @@ use refold_domain::position::Partition;
 use refold_ports::source::ChunkReader;
 use refold_ports::source::ReadLimit;
 use refold_ports::source::ReadMode;
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::BulkEvent;
 use super::BulkStop;
@@ -52,7 +52,6 @@ pub(super) struct BulkThread {
     slot: Slot,
     shared: Shared,
     events: mpsc::Sender<BulkEvent>,
-    runtime: Handle,
     /// `None` while its rows are handed out.
     fold: Option<Box<dyn BulkFold>>,
     /// Whether this is the first fold of the history, which decides where it ends.
@@ -72,7 +71,7 @@ pub(super) struct BulkThread {
 struct Over;
 
 impl BulkThread {
-    pub(super) fn new(task: BulkTask, events: mpsc::Sender<BulkEvent>, runtime: Handle) -> Self {
+    pub(super) fn new(task: BulkTask, events: mpsc::Sender<BulkEvent>) -> Self {
         let now = Instant::now();
         Self {
             folded: Folded {
@@ -93,7 +92,6 @@ impl BulkThread {
             slot: task.slot,
             shared: task.shared,
             events,
-            runtime,
             fold: Some(task.fold),
             first: true,
             counted: Progress::default(),
@@ -104,13 +102,13 @@ impl BulkThread {
         }
     }
 
-    pub(super) fn run(mut self) {
+    pub(super) async fn run(mut self) {
         // Over says that nobody listens any more: there is nobody to tell.
-        let _ = self.all();
+        let _ = self.all().await;
     }
 
-    fn all(&mut self) -> Result<(), Over> {
-        self.fold_history()?;
+    async fn all(&mut self) -> Result<(), Over> {
+        self.fold_history().await?;
         if self.from >= self.until {
             // Nothing to read: the partition is empty up to its end.
             self.folded.at_log_end = true;
@@ -118,33 +116,30 @@ impl BulkThread {
         let end = self.folded.next;
         let memory = self.fold()?.memory_bytes();
         self.slot.learn(self.start.lag_to(end), memory);
-        self.tell_folded(false)?;
+        self.tell_folded(false).await?;
         self.slot.stay();
         let begun = thread_cpu::now();
-        let mut run = self.encode()?;
+        let mut run = self.encode().await?;
         let mut cpu = thread_cpu::now().saturating_sub(begun);
         loop {
             let (rows, sums) = (run.rows(), run.sums().clone());
             let Some(rest) = run.rest() else {
-                return self.send(BulkEvent::Encoded {
-                    rows,
-                    sums: Box::new(sums),
-                    cpu,
-                });
+                let sums = Box::new(sums);
+                return self.send(BulkEvent::Encoded { rows, sums, cpu }).await;
             };
-            self.fold_rest(rest, end)?;
+            self.fold_rest(rest, end).await?;
             let begun = thread_cpu::now();
-            run = self.encode()?;
+            run = self.encode().await?;
             cpu += thread_cpu::now().saturating_sub(begun);
         }
     }
 
-    fn send(&self, event: BulkEvent) -> Result<(), Over> {
-        self.events.blocking_send(event).map_err(|_| Over)
+    async fn send(&mut self, event: BulkEvent) -> Result<(), Over> {
+        self.events.send(event).await.map_err(|_| Over)
     }
 
-    fn stop<T>(&self, why: BulkStop) -> Result<T, Over> {
-        self.send(BulkEvent::Stopped(why))?;
+    async fn stop<T>(&mut self, why: BulkStop) -> Result<T, Over> {
+        self.send(BulkEvent::Stopped(why)).await?;
         Err(Over)
     }
 
@@ -155,36 +150,32 @@ impl BulkThread {
         }
     }
 
-    fn probe(&self, edge: Edge) -> Result<(), Over> {
-        let plugs = &self.shared.plugs;
-        if plugs.probe.is_none() {
-            return Ok(());
-        }
-        let passed = plugs.pass(Word::Fold, edge, self.partition);
-        match self.runtime.block_on(passed) {
+    async fn probe(&mut self, edge: Edge) -> Result<(), Over> {
+        let passed = self.shared.plugs.pass(Word::Fold, edge, self.partition);
+        match passed.await {
             Ok(()) => Ok(()),
-            Err(why) => self.stop(BulkStop::Failed(why)),
+            Err(why) => self.stop(BulkStop::Failed(why)).await,
         }
     }
 
     /// Folds up to `until`, to the end of the log, or up to an event that cannot be folded.
-    fn fold_history(&mut self) -> Result<(), Over> {
+    async fn fold_history(&mut self) -> Result<(), Over> {
         let mut chunk = Chunk::new(self.partition, self.folded.next);
         while self.folded.next < self.until {
-            if !self.read(&mut chunk)? || !self.check_last_record(&chunk)? {
+            if !self.read(&mut chunk).await? || !self.check_last_record(&chunk).await? {
                 continue;
             }
-            self.probe(Edge::Before)?;
+            self.probe(Edge::Before).await?;
             let (started, until) = (Instant::now(), self.until);
             let fold = self.fold()?;
             let (report, cpu) = thread_cpu::of(|| fold.fold(&chunk, until));
             self.counted.fold += started.elapsed();
             self.counted.fold_cpu += cpu;
-            self.probe(Edge::After)?;
+            self.probe(Edge::After).await?;
             let events = report.index as u64;
             let whole = report.index == chunk.len();
             self.note(report, chunk.bytes() as u64);
-            self.keep_inside_memory()?;
+            self.keep_inside_memory().await?;
             if self.folded.halt.is_some() || !whole {
                 break;
             }
@@ -192,9 +183,9 @@ impl BulkThread {
                 self.folded.at_log_end = true;
                 break;
             }
-            self.report()?;
-            self.checkpoint_when_due()?;
-            self.wait_for_pace(events)?;
+            self.report().await?;
+            self.checkpoint_when_due().await?;
+            self.wait_for_pace(events).await?;
         }
         Ok(())
     }
@@ -202,31 +193,33 @@ impl BulkThread {
     /// Folds the history `[start, end)` again, for keys that were given up. What
     /// the first fold decided holds: where the history ends, and that every event
     /// of it can be decoded.
-    fn fold_rest(&mut self, rest: Box<dyn BulkFold>, end: Offset) -> Result<(), Over> {
+    async fn fold_rest(&mut self, rest: Box<dyn BulkFold>, end: Offset) -> Result<(), Over> {
         let source = &self.shared.plugs.source;
         let opened = source.open(self.partition, self.start, ReadMode::Bulk);
-        match self.runtime.block_on(opened) {
+        match opened.await {
             Ok(reader) => self.reader = reader,
-            Err(error) => return self.stop(BulkStop::Source(error)),
+            Err(error) => return self.stop(BulkStop::Source(error)).await,
         }
         self.fold = Some(rest);
         self.first = false;
         self.until = end;
         self.folded.next = self.start;
-        self.fold_history()?;
+        self.fold_history().await?;
         let next = self.folded.next;
         if next != end || self.folded.halt.is_some() {
-            return self.stop(BulkStop::Failed(format!(
-                "the history ended at {end} when it was folded first, and at {next} now: \
+            return self
+                .stop(BulkStop::Failed(format!(
+                    "the history ended at {end} when it was folded first, and at {next} now: \
                  another log answers, or its end was lost"
-            )));
+                )))
+                .await;
         }
         let progress = self.take_progress();
-        self.send(BulkEvent::Folding(progress))
+        self.send(BulkEvent::Folding(progress)).await
     }
 
     /// Looks for the record that the checkpoint ends with; `false` while it is still ahead.
-    fn check_last_record(&mut self, chunk: &Chunk) -> Result<bool, Over> {
+    async fn check_last_record(&mut self, chunk: &Chunk) -> Result<bool, Over> {
         let Some(wanted) = self.verify else {
             return Ok(true);
         };
@@ -234,32 +227,33 @@ impl BulkThread {
         match plan::verify(chunk, wanted, complete) {
             Verdict::Same => self.verify = None,
             Verdict::NotYet => return Ok(false),
-            Verdict::Diverged(why) => return self.stop(BulkStop::Diverged(why)),
+            Verdict::Diverged(why) => return self.stop(BulkStop::Diverged(why)).await,
         }
         Ok(true)
     }
 
     /// Reads the next chunk; `false` asks to try again.
-    fn read(&mut self, chunk: &mut Chunk) -> Result<bool, Over> {
+    async fn read(&mut self, chunk: &mut Chunk) -> Result<bool, Over> {
         let options = &self.shared.options;
         let limit: ReadLimit = options.bulk_read;
-        let started = Instant::now();
-        let reader = &mut self.reader;
-        let (answer, cpu) = thread_cpu::of(|| reader.read(chunk, limit, options.read_wait));
+        let (started, begun) = (Instant::now(), thread_cpu::now());
+        let labour = Arc::clone(&self.shared.plugs.labour);
+        let read = labour.read(self.reader.as_mut(), chunk, limit, options.read_wait);
+        let answer = read.await;
         self.counted.fetch += started.elapsed();
-        self.counted.fetch_cpu += cpu;
+        self.counted.fetch_cpu += thread_cpu::now().saturating_sub(begun);
         match answer {
             Ok(()) if chunk.is_empty() && !chunk.end_of_log() => {
-                self.report()?;
+                self.report().await?;
                 Ok(false)
             }
             Ok(()) => Ok(true),
             Err(error) if error.is_transient() => {
-                self.send(BulkEvent::Waiting(error))?;
-                self.nap(UNREACHABLE_PAUSE)?;
+                self.send(BulkEvent::Waiting(error)).await?;
+                self.nap(UNREACHABLE_PAUSE).await?;
                 Ok(false)
             }
-            Err(error) => self.stop(BulkStop::Source(error)),
+            Err(error) => self.stop(BulkStop::Source(error)).await,
         }
     }
 
@@ -279,18 +273,18 @@ impl BulkThread {
     /// Gives up half of the keys as often as it takes. A fold that shares the
     /// memory with an older one gives way to it as a whole, unless rows of its
     /// partition are on their way to the database already.
-    fn keep_inside_memory(&mut self) -> Result<(), Over> {
+    async fn keep_inside_memory(&mut self) -> Result<(), Over> {
         let next = self.folded.next;
         loop {
             let bytes = self.fold()?.memory_bytes();
             match self.slot.hold(bytes) {
                 Room::Fits => return Ok(()),
-                Room::GiveWay if self.first => return self.stop(BulkStop::GaveWay),
+                Room::GiveWay if self.first => return self.stop(BulkStop::GaveWay).await,
                 Room::GiveWay | Room::TooLarge => {}
             }
             if !self.fold()?.give_up_half(next) {
                 let folded = next;
-                return self.stop(BulkStop::TooLarge { bytes, folded });
+                return self.stop(BulkStop::TooLarge { bytes, folded }).await;
             }
             tracing::info!(
                 partition = %self.partition, bytes, %next,
@@ -310,32 +304,32 @@ impl BulkThread {
         progress
     }
 
-    fn report(&mut self) -> Result<(), Over> {
+    async fn report(&mut self) -> Result<(), Over> {
         if self.reported.elapsed() < REPORT_EVERY {
             return Ok(());
         }
         let progress = self.take_progress();
-        self.send(BulkEvent::Folding(progress))
+        self.send(BulkEvent::Folding(progress)).await
     }
 
-    fn wait_for_pace(&mut self, events: u64) -> Result<(), Over> {
+    async fn wait_for_pace(&mut self, events: u64) -> Result<(), Over> {
         let wait = self.shared.pace.take(events);
         self.counted.throttled += wait;
-        self.nap(wait)
+        self.nap(wait).await
     }
 
-    fn nap(&self, wait: Duration) -> Result<(), Over> {
+    async fn nap(&mut self, wait: Duration) -> Result<(), Over> {
         let until = Instant::now() + wait;
         while let Some(left) = until.checked_duration_since(Instant::now()) {
             if self.events.is_closed() {
                 return Err(Over);
             }
-            std::thread::sleep(left.min(NAP));
+            self.shared.plugs.labour.pause(left.min(NAP)).await;
         }
         Ok(())
     }
 
-    fn tell_folded(&mut self, is_checkpoint: bool) -> Result<(), Over> {
+    async fn tell_folded(&mut self, is_checkpoint: bool) -> Result<(), Over> {
         let progress = self.take_progress();
         let folded = Folded {
             next: self.folded.next,
@@ -346,22 +340,22 @@ impl BulkThread {
             is_checkpoint,
             progress,
         };
-        self.send(BulkEvent::Folded(Box::new(folded)))
+        self.send(BulkEvent::Folded(Box::new(folded))).await
     }
 
     /// Sorts the rows and sends them.
-    fn encode(&mut self) -> Result<Box<dyn TupleRun>, Over> {
+    async fn encode(&mut self) -> Result<Box<dyn TupleRun>, Over> {
         let frame_bytes = self.shared.options.copy_frame_bytes;
         let fold = self.fold.take().ok_or(Over)?;
         let mut run = fold.into_tuples();
         while let Some(tuples) = run.next_tuples(frame_bytes) {
-            self.send(BulkEvent::Frame(Bytes::from(tuples)))?;
+            self.send(BulkEvent::Frame(Bytes::from(tuples))).await?;
         }
         Ok(run)
     }
 
     /// Sends the rows so far, when that is due and they are all there.
-    fn checkpoint_when_due(&mut self) -> Result<(), Over> {
+    async fn checkpoint_when_due(&mut self) -> Result<(), Over> {
         let Some(every) = self.shared.options.checkpoint_every else {
             return Ok(());
         };
@@ -375,16 +369,16 @@ impl BulkThread {
             return Ok(());
         }
         let started = Instant::now();
-        self.tell_folded(true)?;
+        self.tell_folded(true).await?;
         let begun = thread_cpu::now();
         let frame_bytes = self.shared.options.copy_frame_bytes;
         let mut run = SnapshotRun::new(self.shared.plugs.projection.spec());
         while let Some(tuples) = self.fold()?.next_snapshot_tuples(frame_bytes, &mut run) {
-            self.send(BulkEvent::Frame(Bytes::from(tuples)))?;
+            self.send(BulkEvent::Frame(Bytes::from(tuples))).await?;
         }
         let cpu = thread_cpu::now().saturating_sub(begun);
         let (rows, sums) = (run.rows, Box::new(run.sums));
-        self.send(BulkEvent::Encoded { rows, sums, cpu })?;
+        self.send(BulkEvent::Encoded { rows, sums, cpu }).await?;
         self.checkpointed = Instant::now();
         self.checkpoint_took = Some(started.elapsed());
         Ok(())

@@ -1,5 +1,6 @@
 //! The apply path: gather, fold, commit, one batch a turn.
 
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -20,6 +21,8 @@ use super::state::ProjectorState;
 use super::state::Trouble;
 use super::state::Turn;
 use super::state::Work;
+use crate::labour::Labour;
+use crate::labour::compute;
 use crate::plan;
 use crate::plan::Verdict;
 use crate::thread_cpu;
@@ -120,7 +123,8 @@ impl ProjectorState {
     async fn fold_batch(&mut self, apply: Box<Apply>) -> Result<Box<Apply>, Trouble> {
         self.pass(Word::Fold, Edge::Before).await?;
         let started = Instant::now();
-        let (mut apply, (keys, asking)) = blocking(apply, |apply| {
+        let labour = Arc::clone(&self.shared.plugs.labour);
+        let (mut apply, (keys, asking)) = blocking(labour.as_ref(), apply, |apply| {
             let until = apply.until();
             apply.missing(until)
         })
@@ -134,7 +138,7 @@ impl ProjectorState {
         }
         let started = Instant::now();
         let events = self.shared.options.batch;
-        let (apply, (prepared, cpu)) = blocking(apply, move |apply| {
+        let (apply, (prepared, cpu)) = blocking(labour.as_ref(), apply, move |apply| {
             if !keys.is_empty() {
                 apply.fold.load(&keys, &rows)?;
             }
@@ -301,20 +305,16 @@ impl ProjectorState {
 
 /// Runs CPU work on a thread that may block, and tells the CPU time that it took.
 async fn blocking<T: Send + 'static>(
+    labour: &dyn Labour,
     mut apply: Box<Apply>,
     work: impl FnOnce(&mut Apply) -> T + Send + 'static,
 ) -> Result<(Box<Apply>, (T, Duration)), Trouble> {
-    let ran = tokio::task::spawn_blocking(move || {
+    let ran = compute(labour, move || {
         let answer = thread_cpu::of(|| work(&mut apply));
         (apply, answer)
     });
-    ran.await.map_err(|error| {
-        let why = match error.try_into_panic() {
-            Ok(panic) => crate::bulk::panic_text(panic.as_ref()),
-            Err(error) => error.to_string(),
-        };
-        Trouble::Failed(format!("the fold panicked: {why}"))
-    })
+    ran.await
+        .map_err(|why| Trouble::Failed(format!("the fold panicked: {why}")))
 }
 
 /// Events that a batch took from the log.

@@ -34,6 +34,7 @@ use crate::bulk::Folded;
 use crate::bulk::Progress;
 use crate::context::Shared;
 use crate::gate::Slot;
+use crate::labour::compute;
 use refold_ports::probe::Edge;
 use refold_ports::probe::Word;
 
@@ -156,7 +157,8 @@ impl ProjectorState {
         while let Some(rows) = writer.checkpoint_rows().await? {
             count += rows.len();
             // Decoding rows is work for a thread that may be busy.
-            let loaded = tokio::task::spawn_blocking(move || fold.load(&rows).map(|()| fold));
+            let labour = self.shared.plugs.labour.as_ref();
+            let loaded = compute(labour, move || fold.load(&rows).map(|()| fold));
             fold = loaded
                 .await
                 .map_err(|e| Trouble::Failed(format!("loading a checkpoint ended early: {e}")))?

@@ -188,7 +188,7 @@ impl ProjectorState {
             limit: options.tail_read(self.shared.partitions),
             wait: options.read_wait,
         };
-        let reader = TailReader::spawn(reader, read)
+        let reader = TailReader::spawn(&plugs.labour, reader, read)
             .map_err(|e| Trouble::Failed(format!("a reader thread cannot be started: {e}")))?;
         let cache = options.cache_bytes(self.shared.partitions);
         let fold = plugs.projection.apply_fold(options.fold, entry.sums, cache);
