@@ -14,6 +14,7 @@ use crate::registry::BarrierProof;
 use crate::registry::BarrierRow;
 use crate::registry::RegistryError;
 
+use super::Omission;
 use super::registry::log_difference;
 use super::state::Barrier;
 use super::state::State;
@@ -43,7 +44,11 @@ impl State {
                 return conflict(format!("version {} is {}, not ready", row.label, row.state));
             }
         }
-        let switch = switch_vector(&self.vector(from), &self.vector(to));
+        let vector = |version| match self.read.get(&version) {
+            Some(read) if self.lacks(Omission::LockedVector) => read.clone(),
+            _ => self.vector(version),
+        };
+        let switch = switch_vector(&vector(from), &vector(to));
         let switch = switch.map_err(|partition| {
             RegistryError::Conflict(format!(
                 "only one of the versions has a mark for {partition}"
@@ -139,6 +144,9 @@ impl State {
             *rows.entry(found.row.to).or_insert(0) += new.rows();
             let compared = compare_sums(*partition, (&left, old), (&right, new), columns);
             differences.extend(compared);
+        }
+        if self.lacks(Omission::Compare) {
+            differences.clear();
         }
         if let Some(barrier) = self.barriers.get_mut(&barrier) {
             barrier.compared = Some(differences.clone());

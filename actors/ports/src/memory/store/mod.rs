@@ -6,10 +6,12 @@
 
 mod barrier;
 mod pair;
+mod omission;
 mod promote;
 mod read;
 mod registry;
 mod render;
+mod seen;
 mod state;
 mod writer;
 
@@ -30,6 +32,9 @@ use crate::sink::StoreError;
 
 use state::State;
 use writer::MemoryWriter;
+
+pub use omission::Omission;
+pub use seen::SeenPlace;
 
 /// What happens to a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,5 @@
 //! The switch.
 
-use std::time::Instant;
 use std::time::SystemTime;
 
 use refold_domain::barrier::OffsetVector;
@@ -11,12 +10,14 @@ use refold_domain::cutover::judge_forced;
 use refold_domain::spec::ProjectionSpec;
 use refold_domain::version::VersionId;
 use refold_domain::version::VersionState;
+use tokio::time::Instant;
 
 use crate::registry::ActiveRow;
 use crate::registry::PromoteRequest;
 use crate::registry::Promotion;
 use crate::registry::RegistryError;
 
+use super::Omission;
 use super::state::State;
 
 impl State {
@@ -58,8 +59,14 @@ impl State {
             changed,
         };
         if changed {
-            self.step(active.version, VersionState::Previous)?;
-            self.step(request.to, VersionState::Active)?;
+            if !self.lacks(Omission::OneActive) {
+                self.step(active.version, VersionState::Previous)?;
+            }
+            if self.lacks(Omission::Recheck) {
+                self.row(request.to)?.state = VersionState::Active;
+            } else {
+                self.step(request.to, VersionState::Active)?;
+            }
             let row = ActiveRow {
                 version: request.to,
                 generation: promotion.generation,
@@ -130,7 +137,7 @@ impl State {
         to: VersionId,
     ) -> Result<OffsetVector, RegistryError> {
         let found = self.barrier(barrier)?;
-        if !found.waiting {
+        if !found.waiting && !self.lacks(Omission::Recheck) {
             return Err(RegistryError::Conflict(format!(
                 "barrier {barrier} was withdrawn or replaced"
             )));
@@ -153,7 +160,9 @@ impl State {
     ) -> Result<Vec<GateReport>, RegistryError> {
         let differences = self.barrier(request.barrier)?.compared.clone();
         let (live, new) = (self.vector(serving), self.vector(request.to));
-        let behind = switch.iter().filter_map(|(partition, x)| {
+        let trusts = self.lacks(Omission::DurableAck) || self.lacks(Omission::Recheck);
+        let checked = switch.iter().filter(|_| !trusts);
+        let behind = checked.filter_map(|(partition, x)| {
             let events = new.get(partition).copied().unwrap_or_default().lag_to(*x);
             let partition = *partition;
             (events > 0).then_some(Behind { partition, events })
@@ -165,15 +174,24 @@ impl State {
         let marks = || self.marks_of(request.to);
         let without_key = marks().filter(|(_, mark)| !mark.has_leaf).map(|(p, _)| p);
         let state = self.versions.get(&request.to).map(|v| v.row.state);
+        let state = state.filter(|_| !self.lacks(Omission::Recheck));
+        let unseen = match self.lacks(Omission::Recheck) {
+            true => VersionState::Ready,
+            false => VersionState::Dropped,
+        };
+        let ignores_gaps = self.lacks(Omission::Gaps);
         let evidence = Evidence {
-            state: state.unwrap_or(VersionState::Dropped),
+            state: state.unwrap_or(unseen),
             behind: behind.collect(),
             differences,
             // Rows in memory are what they are: nobody changes them behind the writer.
             scan: None,
             max_scan_age: request.max_scan_age,
             parked: 0,
-            gaps: marks().map(|(_, mark)| mark.gaps.len() as u64).sum(),
+            gaps: marks()
+                .filter(|_| !ignores_gaps)
+                .map(|(_, mark)| mark.gaps.len() as u64)
+                .sum(),
             without_key: without_key.collect(),
             lag: lag.max().unwrap_or(0),
             allowed_lag: request.allowed_lag,

@@ -2,7 +2,6 @@
 //! their own files, as functions on the state.
 
 use std::time::Duration;
-use std::time::Instant;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -10,6 +9,7 @@ use refold_domain::log::TopicIdentity;
 use refold_domain::spec::ProjectionSpec;
 use refold_domain::version::VersionId;
 use refold_domain::version::VersionState;
+use tokio::time::Instant;
 
 use crate::registry::ActiveRow;
 use crate::registry::BarrierProgress;
@@ -24,6 +24,7 @@ use crate::registry::RetireRequest;
 use crate::registry::VersionRow;
 
 use super::MemoryStore;
+use super::Omission;
 use super::state::State;
 use super::state::Version;
 
@@ -56,7 +57,9 @@ impl Registry for MemoryStore {
     }
 
     async fn marks(&self, version: VersionId) -> Result<Vec<MarkRow>, RegistryError> {
-        let state = self.reached()?;
+        let mut state = self.reached()?;
+        let vector = state.vector(version);
+        state.read.insert(version, vector);
         let rows = state.marks_of(version).map(|(partition, mark)| MarkRow {
             partition,
             epoch: mark.epoch,
@@ -268,7 +271,11 @@ impl State {
             let sentence = format!("{} served before; retire it instead", row.label);
             return Err(RegistryError::Conflict(sentence));
         }
-        self.step(version, VersionState::Retired)?;
+        if self.lacks(Omission::KeepActive) {
+            self.row(version)?.state = VersionState::Retired;
+        } else {
+            self.step(version, VersionState::Retired)?;
+        }
         self.row(version)?.note = Some(reason.clone());
         if let Some(retired) = self.versions.get_mut(&version) {
             retired.retired_at = Some(Instant::now());

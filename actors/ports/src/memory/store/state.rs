@@ -1,7 +1,6 @@
 //! What the store holds, and the fence.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 use std::time::SystemTime;
 
 use refold_domain::barrier::OffsetVector;
@@ -20,6 +19,7 @@ use refold_domain::spec::ProjectionSpec;
 use refold_domain::sums::Sums;
 use refold_domain::version::VersionId;
 use refold_domain::version::VersionState;
+use tokio::time::Instant;
 
 use crate::registry::ActiveRow;
 use crate::registry::BarrierRow;
@@ -29,6 +29,7 @@ use crate::sink::Lease;
 use crate::sink::StoreError;
 
 use super::CommitFault;
+use super::Omission;
 
 /// Everything.
 #[derive(Debug, Default)]
@@ -45,6 +46,10 @@ pub(super) struct State {
     pub(super) faults: BTreeMap<u64, CommitFault>,
     /// Whether no call is answered.
     pub(super) away: bool,
+    /// The rule that is left out.
+    pub(super) omission: Option<Omission>,
+    /// The marks that were read last, for a store that sets barriers at them.
+    pub(super) read: BTreeMap<VersionId, OffsetVector>,
 }
 
 /// A registered version.
@@ -144,8 +149,9 @@ impl State {
             return refuse(format!("version {version} has no mark for {partition}"));
         };
         let switch = switch(next);
+        let keeps = self.lacks(Omission::NewEpoch);
         let mark = self.mark(version, partition)?;
-        mark.epoch += 1;
+        mark.epoch += i64::from(!keeps || mark.epoch == 0);
         Ok(Lease {
             version,
             partition,
@@ -179,24 +185,36 @@ impl State {
             next: mark.next,
             state,
         };
-        let claim = Claim {
+        let mut claim = Claim {
             epoch: lease.epoch,
             range,
         };
-        admit(&fenced, &claim, self.switches(place)).map_err(|refusal| match refusal {
-            FenceRefusal::OtherEpoch => StoreError::Fenced(format!(
-                "{} of version {} belongs to epoch {}, this writer holds epoch {}",
-                lease.partition, lease.version, mark.epoch, lease.epoch
-            )),
-            FenceRefusal::OtherMark => StoreError::Fenced(format!(
-                "the mark of {} of version {} is {}, this batch begins at {}",
-                lease.partition, lease.version, mark.next, range.from
-            )),
-            FenceRefusal::NotProjected(state) => StoreError::Refused(format!(
-                "version {} is {state} and not projected",
-                lease.version
-            )),
-            FenceRefusal::CutAt(at) => StoreError::CutAt { at },
+        if self.lacks(Omission::Fence) {
+            return Ok(());
+        }
+        if self.lacks(Omission::Epoch) {
+            claim.epoch = fenced.epoch;
+        }
+        if self.lacks(Omission::Mark) {
+            claim.range.from = fenced.next;
+        }
+        let cuts = !self.lacks(Omission::Cut);
+        admit(&fenced, &claim, self.switches(place).filter(|_| cuts)).map_err(|refusal| {
+            match refusal {
+                FenceRefusal::OtherEpoch => StoreError::Fenced(format!(
+                    "{} of version {} belongs to epoch {}, this writer holds epoch {}",
+                    lease.partition, lease.version, mark.epoch, lease.epoch
+                )),
+                FenceRefusal::OtherMark => StoreError::Fenced(format!(
+                    "the mark of {} of version {} is {}, this batch begins at {}",
+                    lease.partition, lease.version, mark.next, range.from
+                )),
+                FenceRefusal::NotProjected(state) => StoreError::Refused(format!(
+                    "version {} is {state} and not projected",
+                    lease.version
+                )),
+                FenceRefusal::CutAt(at) => StoreError::CutAt { at },
+            }
         })
     }
 
@@ -215,16 +233,21 @@ impl State {
         mark.reached_log_end |= step.at_log_end;
         mark.committed_at = Some(SystemTime::now());
         mark.gaps.extend_from_slice(step.gaps);
+        self.record_acks(place, step);
+        Ok(self.next_switch(place, step.range.to))
+    }
+
+    /// Records the sums of barriers that wait at exactly the new mark.
+    pub(super) fn record_acks(&mut self, place: (VersionId, Partition), step: &Advance<'_>) {
+        let passes = self.lacks(Omission::Cut);
         for barrier in self.barriers.values_mut().filter(|b| b.concerns(place.0)) {
             let switch = barrier.row.switch.get(&place.1);
-            if switch.is_some_and(|x| is_ack(*x, step.range.to)) {
-                barrier
-                    .acks
-                    .entry(place)
-                    .or_insert_with(|| step.sums.clone());
+            let reached = |x: &Offset| is_ack(*x, step.range.to) || passes && *x < step.range.to;
+            if switch.is_some_and(reached) {
+                let acks = barrier.acks.entry(place);
+                acks.or_insert_with(|| step.sums.clone());
             }
         }
-        Ok(self.next_switch(place, step.range.to))
     }
 
     /// The mark of a partition.

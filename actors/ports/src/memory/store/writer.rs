@@ -17,6 +17,7 @@ use crate::sink::StoreError;
 
 use super::CommitFault;
 use super::MemoryStore;
+use super::Omission;
 use super::state::Advance;
 use super::state::State;
 use super::state::StoredRow;
@@ -125,7 +126,9 @@ impl MemoryWriter {
             )));
         }
         let mut state = self.store.lock();
-        state.fence(&self.lease, seal.range)?;
+        if !state.lacks(Omission::LoadFence) {
+            state.fence(&self.lease, seal.range)?;
+        }
         let step = Advance {
             range: seal.range,
             sums: &seal.sums,
@@ -167,6 +170,13 @@ fn finish(
     state.commits += 1;
     let number = state.commits;
     let fault = state.faults.remove(&number);
+    if state.lacks(Omission::DurableAck) {
+        state.record_acks((lease.version, lease.partition), step);
+    }
+    if state.lacks(Omission::OneTransaction) && target == BulkTarget::Leaf {
+        let mark = state.mark(lease.version, lease.partition)?;
+        mark.leaf.extend(rows.iter().cloned());
+    }
     match fault {
         Some(CommitFault::LostBefore) => return Err(lost()),
         Some(CommitFault::Retry) => {
@@ -271,7 +281,11 @@ impl MemoryWriter {
         self.require_leaf(false)?;
         let range = OffsetRange::new(self.lease.next, to)
             .ok_or_else(|| StoreError::Fenced(format!("{to} lies below the mark")))?;
-        self.store.lock().fence(&self.lease, range)?;
+        let state = self.store.lock();
+        if !state.lacks(Omission::LoadFence) {
+            state.fence(&self.lease, range)?;
+        }
+        drop(state);
         self.load = Some(Load {
             to,
             target,
@@ -294,6 +308,11 @@ impl MemoryWriter {
         let is_keyed = load.target == BulkTarget::Leaf;
         if is_keyed && keys.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(bad("a key came twice".to_owned()));
+        }
+        let mut state = self.store.lock();
+        if is_keyed && state.lacks(Omission::HiddenLoad) {
+            let mark = state.mark(self.lease.version, self.lease.partition)?;
+            mark.leaf.extend(loaded.iter().cloned());
         }
         load.rows = Some(loaded);
         Ok(())
