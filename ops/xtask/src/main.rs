@@ -12,6 +12,7 @@ mod layers;
 mod mutate;
 mod outcome;
 mod rust_source;
+mod simulate;
 mod source_lint;
 mod sql_lint;
 mod stack;
@@ -38,6 +39,8 @@ usage: cargo x VERB [ARGUMENTS]
          --detach        apart from this terminal, with a log
          --status        whether it runs, how it ended, the end of its log
          --resume        go on where it stopped
+  simulate [ARGUMENTS]   the actors under seeded faults, on one thread and a clock that jumps
+         --seed S        one seed again; --trace prints every step
   long [NAME]            run the long suites of ops/long-suites.txt
   stack up|down|status   private Kafka and Postgres as local processes
          --dir D         where their files are (default: .refold/stack)
@@ -59,7 +62,17 @@ fn main() -> ExitCode {
 fn run(args: &[String]) -> Outcome {
     let (verb, rest) = args.split_first().ok_or(Failure::Usage(USAGE.into()))?;
     let workspace = Workspace::find()?;
-    if ["demo", "test", "check", "mutate", "experiment", "long"].contains(&verb.as_str()) {
+    if [
+        "demo",
+        "test",
+        "check",
+        "mutate",
+        "experiment",
+        "simulate",
+        "long",
+    ]
+    .contains(&verb.as_str())
+    {
         refold_local::build_tools::ensure()?;
     }
     match (verb.as_str(), rest) {
@@ -72,6 +85,7 @@ fn run(args: &[String]) -> Outcome {
         ("experiment", []) => experiment::list(&workspace),
         ("experiment", [name]) => experiment::run(&workspace, name),
         ("experiment", [name, flag]) => experiment::control(&workspace, name, flag),
+        ("simulate", _) => simulate::run(&workspace, rest),
         ("long", [] | [_]) => experiment::long(&workspace, rest.first().map(String::as_str)),
         ("stack", _) => stack::run(&workspace, rest),
         ("help" | "--help" | "-h", _) => {

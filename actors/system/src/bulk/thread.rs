@@ -320,13 +320,17 @@ impl BulkThread {
 
     async fn nap(&mut self, wait: Duration) -> Result<(), Over> {
         let until = Instant::now() + wait;
-        while let Some(left) = until.checked_duration_since(Instant::now()) {
+        loop {
+            // A clock may stand still between two looks: no time left is the end.
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
             if self.events.is_closed() {
                 return Err(Over);
             }
             self.shared.plugs.labour.pause(left.min(NAP)).await;
         }
-        Ok(())
     }
 
     async fn tell_folded(&mut self, is_checkpoint: bool) -> Result<(), Over> {

@@ -1,0 +1,241 @@
+//! The registry and the reads at the end of a way.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use refold_domain::log::TopicIdentity;
+use refold_domain::spec::ProjectionSpec;
+use refold_domain::version::VersionId;
+use refold_ports::Registry;
+use refold_ports::memory::store::MemoryStore;
+use refold_ports::registry::ActiveRow;
+use refold_ports::registry::BarrierProgress;
+use refold_ports::registry::BarrierProof;
+use refold_ports::registry::BarrierRow;
+use refold_ports::registry::MarkRow;
+use refold_ports::registry::PromoteRequest;
+use refold_ports::registry::Promotion;
+use refold_ports::registry::ReadAnswer;
+use refold_ports::registry::ReadError;
+use refold_ports::registry::ReadModel as _;
+use refold_ports::registry::RegistryError;
+use refold_ports::registry::VersionRow;
+
+use crate::branch::Branch;
+use crate::judge;
+use crate::ledger;
+use crate::mutation::Mutation;
+use crate::network::Fate;
+use crate::network::Process;
+use crate::network::call;
+use crate::world::World;
+use crate::world::pass;
+
+/// The registry as one process, or an operator, sees it.
+#[derive(Clone)]
+pub(crate) struct SimRegistry {
+    pub(crate) world: World,
+    pub(crate) process: Process,
+}
+
+impl SimRegistry {
+    async fn ask<T, F>(&self, op: impl FnOnce(World, MemoryStore) -> F) -> Result<T, RegistryError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, RegistryError>> + Send + 'static,
+    {
+        self.ask_as(Fate::of_call(&self.world), op).await
+    }
+
+    async fn ask_as<T, F>(
+        &self,
+        fate: Fate,
+        op: impl FnOnce(World, MemoryStore) -> F,
+    ) -> Result<T, RegistryError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, RegistryError>> + Send + 'static,
+    {
+        let op = op(self.world.clone(), self.world.store.clone());
+        let answer = call(&self.world, &self.process, fate, op).await;
+        let gone = || RegistryError::Unreachable("no answer from the registry".to_owned());
+        answer.unwrap_or_else(|| Err(gone()))
+    }
+}
+
+#[async_trait]
+impl Registry for SimRegistry {
+    async fn register(
+        &self,
+        spec: &ProjectionSpec,
+        log: &TopicIdentity,
+    ) -> Result<VersionRow, RegistryError> {
+        let (spec, log) = (spec.clone(), log.clone());
+        self.ask(|world, store| async move {
+            let row = store.register(&spec, &log).await?;
+            let number = ledger::number_of(&row.label);
+            world.seen().numbers.insert(row.id, number);
+            Ok(row)
+        })
+        .await
+    }
+
+    async fn versions(&self) -> Result<Vec<VersionRow>, RegistryError> {
+        self.ask(|_, store| async move { store.versions().await })
+            .await
+    }
+
+    async fn version(&self, label: &str) -> Result<VersionRow, RegistryError> {
+        let label = label.to_owned();
+        self.ask(|_, store| async move { store.version(&label).await })
+            .await
+    }
+
+    async fn active(&self, name: &str) -> Result<Option<ActiveRow>, RegistryError> {
+        let name = name.to_owned();
+        self.ask(|_, store| async move { store.active(&name).await })
+            .await
+    }
+
+    async fn marks(&self, version: VersionId) -> Result<Vec<MarkRow>, RegistryError> {
+        self.ask(|_, store| async move { store.marks(version).await })
+            .await
+    }
+
+    async fn make_ready(&self, version: VersionId) -> Result<bool, RegistryError> {
+        self.ask(|_, store| async move { store.make_ready(version).await })
+            .await
+    }
+
+    async fn activate_first(
+        &self,
+        version: VersionId,
+        actor: &str,
+    ) -> Result<ActiveRow, RegistryError> {
+        let actor = actor.to_owned();
+        self.ask(|world, store| async move {
+            let row = store.activate_first(version, &actor).await;
+            judge::one_active(&world).await;
+            row
+        })
+        .await
+    }
+
+    async fn fail(&self, version: VersionId, reason: &str) -> Result<(), RegistryError> {
+        let reason = reason.to_owned();
+        self.ask(|_, store| async move { store.fail(version, &reason).await })
+            .await
+    }
+
+    async fn set_barrier(
+        &self,
+        from: VersionId,
+        to: VersionId,
+    ) -> Result<BarrierRow, RegistryError> {
+        self.ask(|world, store| async move {
+            let row = store.set_barrier(from, to).await?;
+            judge::barrier_set(&world, &row).await;
+            Ok(row)
+        })
+        .await
+    }
+
+    async fn barrier_progress(&self, barrier: i64) -> Result<BarrierProgress, RegistryError> {
+        self.ask(|_, store| async move { store.barrier_progress(barrier).await })
+            .await
+    }
+
+    async fn compare_at_barrier(
+        &self,
+        barrier: i64,
+        from: &ProjectionSpec,
+        to: &ProjectionSpec,
+        columns: &[&'static str],
+    ) -> Result<BarrierProof, RegistryError> {
+        let (from, to, columns) = (from.clone(), to.clone(), columns.to_vec());
+        self.ask(|_, store| async move {
+            let compared = store.compare_at_barrier(barrier, &from, &to, &columns);
+            compared.await
+        })
+        .await
+    }
+
+    async fn drop_barrier(&self, barrier: i64) -> Result<(), RegistryError> {
+        self.ask(|world, store| async move {
+            store.drop_barrier(barrier).await?;
+            let mut seen = world.seen();
+            seen.barrier = seen.barrier.filter(|last| *last != barrier);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn promote(
+        &self,
+        request: &PromoteRequest,
+        from: &ProjectionSpec,
+        to: &ProjectionSpec,
+    ) -> Result<Promotion, RegistryError> {
+        let (request, from, to) = (request.clone(), from.clone(), to.clone());
+        let fate = Fate::of_call(&self.world);
+        self.ask_as(fate, |world, store| async move {
+            let promotion = store.promote(&request, &from, &to).await?;
+            if promotion.changed {
+                judge::promoted(&world, request.barrier, &promotion).await;
+                if fate != Fate::Answered {
+                    world.take(Branch::PromotionAnswerLost);
+                }
+            }
+            Ok(promotion)
+        })
+        .await
+    }
+
+    async fn retire(
+        &self,
+        version: VersionId,
+        actor: &str,
+        reason: &str,
+    ) -> Result<(), RegistryError> {
+        let (actor, reason) = (actor.to_owned(), reason.to_owned());
+        self.ask(|world, store| async move {
+            let retired = store.retire(version, &actor, &reason).await;
+            judge::one_active(&world).await;
+            retired
+        })
+        .await
+    }
+
+    async fn drop_retired(
+        &self,
+        version: VersionId,
+        grace: Duration,
+        actor: &str,
+    ) -> Result<(), RegistryError> {
+        let actor = actor.to_owned();
+        self.ask(|_, store| async move { store.drop_retired(version, grace, &actor).await })
+            .await
+    }
+}
+
+impl SimRegistry {
+    /// Reads the row of an aggregate.
+    pub(crate) async fn read(&self, key: i64) -> Result<ReadAnswer, ReadError> {
+        let gone = || ReadError::Unavailable("no answer to the read".to_owned());
+        let key = key.to_string();
+        let split = self.world.mutation == Some(Mutation::SplitRead);
+        let (world, store) = (self.world.clone(), self.world.store.clone());
+        let op = async move {
+            let answer = store.read(ledger::NAME, &key).await?;
+            if !split {
+                return Ok(answer);
+            }
+            pass(world.chance.time(Duration::from_secs(2))).await;
+            let row = store.read(ledger::NAME, &key).await?.row;
+            Ok(ReadAnswer { row, ..answer })
+        };
+        let fate = Fate::of_call(&self.world);
+        let answer = call(&self.world, &self.process, fate, op).await;
+        answer.unwrap_or_else(|| Err(gone()))
+    }
+}
