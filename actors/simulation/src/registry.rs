@@ -19,6 +19,7 @@ use refold_ports::registry::ReadAnswer;
 use refold_ports::registry::ReadError;
 use refold_ports::registry::ReadModel as _;
 use refold_ports::registry::RegistryError;
+use refold_ports::registry::RetireRequest;
 use refold_ports::registry::VersionRow;
 
 use crate::branch::Branch;
@@ -191,15 +192,10 @@ impl Registry for SimRegistry {
         .await
     }
 
-    async fn retire(
-        &self,
-        version: VersionId,
-        actor: &str,
-        reason: &str,
-    ) -> Result<(), RegistryError> {
-        let (actor, reason) = (actor.to_owned(), reason.to_owned());
+    async fn retire_as(&self, request: &RetireRequest) -> Result<(), RegistryError> {
+        let request = request.clone();
         self.ask(|world, store| async move {
-            let retired = store.retire(version, &actor, &reason).await;
+            let retired = store.retire_as(&request).await;
             judge::one_active(&world).await;
             retired
         })

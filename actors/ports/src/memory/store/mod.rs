@@ -5,8 +5,8 @@
 //! the conformance suite meet lost answers without a server.
 
 mod barrier;
-mod pair;
 mod omission;
+mod pair;
 mod promote;
 mod read;
 mod registry;
