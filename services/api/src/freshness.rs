@@ -34,15 +34,16 @@ impl Fresh {
     pub(crate) fn parse(
         min_offset: Option<&str>,
         wait: Option<&str>,
-    ) -> Result<Option<Self>, Problem> {
+    ) -> Result<Option<Self>, Box<Problem>> {
         let wait = wait.map(duration::parse).transpose();
         let wait = wait.map_err(|e| Problem::unreadable(format!("wait is {e}")))?;
         let Some(text) = min_offset else {
             return match wait {
                 None => Ok(None),
-                Some(_) => Err(Problem::unreadable(
-                    "wait is for min_offset, which is missing",
-                )),
+                Some(_) => {
+                    let detail = "wait is for min_offset, which is missing";
+                    Err(Problem::unreadable(detail).into())
+                }
             };
         };
         let parsed = text.split_once(':').and_then(|(partition, offset)| {

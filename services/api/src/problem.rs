@@ -76,6 +76,13 @@ pub struct Problem {
 /// little, and one that does not fails in two seconds.
 const RETRY_AFTER: u32 = 1;
 
+/// A problem is large; what returns one as an error without waiting returns it boxed.
+impl From<Box<Problem>> for Problem {
+    fn from(problem: Box<Problem>) -> Self {
+        *problem
+    }
+}
+
 impl Problem {
     /// A problem of a kind; `code` in kebab case.
     pub fn new(status: StatusCode, code: &str, title: &str, detail: impl Into<String>) -> Self {

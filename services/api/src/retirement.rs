@@ -115,14 +115,14 @@ pub(crate) async fn retire(
 }
 
 /// The generation that the request insists on; a header has to be there.
-fn insisted(if_match: Option<&str>) -> Result<Option<i64>, Problem> {
+fn insisted(if_match: Option<&str>) -> Result<Option<i64>, Box<Problem>> {
     if if_match.is_none() {
         let detail = "send If-Match with the ETag of GET /projections, or * for any";
         let title = "Say which registry you saw";
         let status = StatusCode::PRECONDITION_REQUIRED;
-        return Err(Problem::new(status, "if-match-required", title, detail));
+        return Err(Problem::new(status, "if-match-required", title, detail).into());
     }
-    promotion::if_match(if_match).map_err(Problem::unreadable)
+    Ok(promotion::if_match(if_match).map_err(Problem::unreadable)?)
 }
 
 fn not_confirmed(version: &VersionRow) -> Problem {

@@ -186,7 +186,8 @@ impl Routes {
         if_none_match: Header<Option<String>>,
     ) -> Result<AggregateResponse, AggregateFailure> {
         let at = |problem: Problem| problem.at(format!("/aggregate/{}", id.0));
-        let fresh = Fresh::parse(min_offset.0.as_deref(), wait.0.as_deref()).map_err(at)?;
+        let fresh = Fresh::parse(min_offset.0.as_deref(), wait.0.as_deref());
+        let fresh = fresh.map_err(|problem| at(*problem))?;
         let wanted = projection.0.as_deref();
         let name = self.state.projection(wanted);
         let name = name.ok_or_else(|| at(Problem::unknown_projection(wanted)))?;

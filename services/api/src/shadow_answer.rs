@@ -69,18 +69,14 @@ pub(crate) struct ShadowAnswer {
 }
 
 /// What was found of one version.
-pub(crate) fn of(state: &ApiState, label: &str) -> Result<ShadowAnswer, Problem> {
+pub(crate) fn of(state: &ApiState, label: &str) -> Result<ShadowAnswer, Box<Problem>> {
     let shadow = state.shadow.as_ref().filter(|s| s.version() == label);
     let Some(shadow) = shadow else {
         let detail =
             format!("this server compares no reads with {label}; start it with -shadow {label}");
         let title = "No shadow reads of this version";
-        return Err(Problem::new(
-            StatusCode::NOT_FOUND,
-            "not-shadowed",
-            title,
-            detail,
-        ));
+        let status = StatusCode::NOT_FOUND;
+        return Err(Problem::new(status, "not-shadowed", title, detail).into());
     };
     let found = shadow.found();
     let count = |result: ShadowResult| found.counts[result as usize];
