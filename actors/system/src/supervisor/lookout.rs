@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use ractor::ActorRef;
 use refold_domain::position::Partition;
+use refold_domain::version::VersionState;
 use tokio::task::JoinHandle;
 
 use super::msg::SupervisorMsg;
@@ -27,6 +28,11 @@ impl Lookout {
                 {
                     return;
                 }
+                if let Some(why) = not_projected(&shared).await
+                    && supervisor.cast(SupervisorMsg::NotProjected(why)).is_err()
+                {
+                    return;
+                }
                 measure_ends(&shared, &partitions).await;
             }
         }))
@@ -37,6 +43,22 @@ impl Drop for Lookout {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+/// Why nothing is projected into the version any more. A projector that has nothing to write
+/// would not meet the fence.
+async fn not_projected(shared: &Shared) -> Option<String> {
+    let versions = match shared.plugs.registry.versions().await {
+        Ok(versions) => versions,
+        Err(error) => {
+            tracing::debug!(%error, "read the version's state");
+            return None;
+        }
+    };
+    let version = versions.into_iter().find(|v| v.id == shared.version)?;
+    // What failed says so itself, with its reason.
+    let ended = [VersionState::Retired, VersionState::Dropped].contains(&version.state);
+    ended.then(|| format!("{} is {} and not projected", version.label, version.state))
 }
 
 async fn measure_ends(shared: &Shared, partitions: &[Partition]) {

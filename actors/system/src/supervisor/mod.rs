@@ -44,6 +44,7 @@ impl Actor for Supervisor {
             SupervisorMsg::Start(partition) => state.start(partition).await,
             SupervisorMsg::ReachedEnd(partition) => state.reached_end(partition),
             SupervisorMsg::Epochs(epochs) => state.pass_epochs_on(&epochs),
+            SupervisorMsg::NotProjected(why) => state.refuse(why),
             SupervisorMsg::Drain => state.drain(),
             SupervisorMsg::DrainExpired => state.end_drain(),
         }

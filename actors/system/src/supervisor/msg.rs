@@ -15,6 +15,8 @@ pub(crate) enum SupervisorMsg {
     ReachedEnd(Partition),
     /// Epochs as the registry shows them.
     Epochs(Vec<(Partition, i64)>),
+    /// The version is not projected any more: retired or dropped.
+    NotProjected(String),
     /// Let every projector finish what it has in a transaction, then end.
     Drain,
     /// The bound of the drain has passed.

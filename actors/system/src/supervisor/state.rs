@@ -22,6 +22,7 @@ use super::msg::SupervisorMsg;
 use crate::context::Shared;
 use crate::context::Tenure;
 use crate::outcome;
+use crate::outcome::Failure;
 use crate::projector::Ending;
 use crate::projector::Projector;
 use crate::projector::ProjectorArgs;
@@ -47,6 +48,8 @@ pub(crate) struct SupervisorState {
     seats: BTreeMap<Partition, Seat>,
     started: Instant,
     draining: bool,
+    /// Why the process is not to go on, whatever became of its projectors.
+    refused: Option<String>,
     /// Ends with the supervisor.
     _lookout: Lookout,
 }
@@ -66,6 +69,7 @@ impl SupervisorState {
             seats: seats.collect(),
             started: Instant::now(),
             draining: false,
+            refused: None,
             status: args.status,
             _lookout: lookout,
             myself,
@@ -195,7 +199,10 @@ impl SupervisorState {
             .map(|(p, seat)| Some((*p, seat.ending.clone()?)))
             .collect();
         if let Some(endings) = endings {
-            let judged = outcome::judge(&endings);
+            let judged = match &self.refused {
+                Some(why) => Err(Failure::Refused(why.clone())),
+                None => outcome::judge(&endings),
+            };
             self.status.send_modify(|s| s.ended = Some(judged));
             self.myself.stop(None);
         }
@@ -222,6 +229,15 @@ impl SupervisorState {
                 let _ = actor.cast(ProjectorMsg::EpochSeen(*epoch));
             }
         }
+    }
+
+    /// Ends every projector: what each of them would commit is refused.
+    pub(super) fn refuse(&mut self, why: String) {
+        if self.refused.is_none() {
+            tracing::warn!(version = self.shared.label, why, "not projected any more");
+            self.refused = Some(why);
+        }
+        self.drain();
     }
 
     pub(super) fn drain(&mut self) {

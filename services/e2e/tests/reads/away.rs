@@ -16,8 +16,8 @@ use super::scene::api;
 use super::scene::row;
 use super::scene::start;
 
-/// A read has two seconds.
-const DEADLINE: Duration = Duration::from_secs(3);
+/// A read has two seconds, the registry waits three for a connection.
+const DEADLINE: Duration = Duration::from_secs(5);
 
 #[test]
 fn an_api_without_a_database_says_so_in_time_and_serves_when_it_is_back() {
