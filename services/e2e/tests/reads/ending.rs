@@ -14,6 +14,7 @@ use serde_json::json;
 use super::scene::BOUND;
 use super::scene::PAIR;
 use super::scene::STREAM;
+use super::scene::Until;
 use super::scene::api;
 use super::scene::row;
 use super::scene::start;
@@ -150,6 +151,7 @@ fn what_served_before_goes_under_its_readers_and_there_is_no_way_back() {
     assert!(served.stderr.contains("served before"), "{served:?}");
     let (stop, reads) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
+        let until = Until(&stop);
         for api in &apis {
             let (stop, reads) = (&stop, &reads);
             scope.spawn(move || {
@@ -171,7 +173,7 @@ fn what_served_before_goes_under_its_readers_and_there_is_no_way_back() {
         assert!(sentence.contains("not projected"), "{sentence}");
         let dropped = || world.state(PAIR[0]).as_deref() == Some("dropped");
         world.wait("it is dropped", BOUND, dropped);
-        stop.store(true, Ordering::Release);
+        drop(until);
     });
     println!(
         "{} reads while it went, none failed",

@@ -15,6 +15,7 @@ use super::scene::BOUND;
 use super::scene::PAIR;
 use super::scene::STREAM;
 use super::scene::TAIL;
+use super::scene::Until;
 use super::scene::api;
 use super::scene::row;
 use super::scene::switch;
@@ -42,6 +43,7 @@ fn a_write_is_read_back_at_once_also_while_versions_are_switched() {
     let topic = Topic::on(world.brokers(), world.topic());
     let (stop, reads) = (AtomicBool::new(false), AtomicUsize::new(0));
     let (read, versions) = thread::scope(|scope| {
+        let until = Until(&stop);
         let reader = scope.spawn(|| {
             let (mut read, mut versions) = (0, Vec::new());
             while !stop.load(Ordering::Acquire) {
@@ -63,7 +65,7 @@ fn a_write_is_read_back_at_once_also_while_versions_are_switched() {
         while reads.load(Ordering::Acquire) < 20 && !reader.is_finished() {
             switch(&apis[0], PAIR, 2);
         }
-        stop.store(true, Ordering::Release);
+        drop(until);
         reader.join().expect("every write is read back")
     });
     assert!(

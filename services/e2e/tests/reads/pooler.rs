@@ -18,6 +18,7 @@ use super::scene::BOUND;
 use super::scene::PAIR;
 use super::scene::STREAM;
 use super::scene::TAIL;
+use super::scene::Until;
 use super::scene::api;
 use super::scene::row;
 use super::scene::switch;
@@ -30,6 +31,7 @@ fn read_during(apis: &[Api], work: impl FnOnce(&AtomicU64)) -> u64 {
     // The highest generation that anybody was told of.
     let known = AtomicU64::new(0);
     thread::scope(|scope| {
+        let until = Until(&stop);
         for api in apis.iter().chain(apis) {
             let (stop, reads, known) = (&stop, &reads, &known);
             scope.spawn(move || {
@@ -48,7 +50,7 @@ fn read_during(apis: &[Api], work: impl FnOnce(&AtomicU64)) -> u64 {
             });
         }
         work(&known);
-        stop.store(true, Ordering::Release);
+        drop(until);
     });
     reads.load(Ordering::Acquire)
 }

@@ -1,5 +1,7 @@
 //! Two versions at the tail, and switches between them.
 
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use refold_e2e::Api;
@@ -62,4 +64,13 @@ pub(crate) fn switch(api: &Api, pair: [&str; 2], times: usize) {
 pub(crate) fn row(reply: &Reply) -> Value {
     assert_eq!(reply.status, 200, "{reply:?}");
     reply.json()
+}
+
+/// Ends whoever looks at the flag, also when the test fails in between.
+pub(crate) struct Until<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Until<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }

@@ -15,6 +15,7 @@ use refold_local::testing::ScratchDir;
 use super::scene::BOUND;
 use super::scene::PAIR;
 use super::scene::STREAM;
+use super::scene::Until;
 use super::scene::api;
 use super::scene::row;
 use super::scene::switch;
@@ -66,6 +67,7 @@ fn a_standby_that_lags_answers_from_a_whole_state_and_never_goes_back() {
 
     let (stop, reads) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
+        let until = Until(&stop);
         for _ in 0..3 {
             scope.spawn(|| {
                 let mut last = 0;
@@ -82,7 +84,7 @@ fn a_standby_that_lags_answers_from_a_whole_state_and_never_goes_back() {
         }
         // Generation 4 is of the second version.
         switch(&writes, [PAIR[1], PAIR[0]], 20);
-        stop.store(true, Ordering::Release);
+        drop(until);
     });
     let reads = reads.load(Ordering::Acquire);
     println!("{reads} reads on a standby over 20 switches, none failed, none mixed");
