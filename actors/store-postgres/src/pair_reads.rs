@@ -28,6 +28,9 @@ use crate::session::SessionOptions;
 use crate::shared_client::SharedClients;
 use crate::shared_client::TypedValue;
 
+/// How long a connection may take to be made, at least.
+const CONNECT: Duration = Duration::from_secs(2);
+
 /// Fields of a side in front of its columns.
 const FIELDS: usize = 5;
 
@@ -51,7 +54,7 @@ impl PgPairReads {
     /// `deadline` is given up, and its connection with it.
     pub fn new(options: &SessionOptions, deadline: Duration) -> Self {
         Self {
-            clients: SharedClients::new(options, "refold shadow", 1, deadline),
+            clients: SharedClients::new(options, "refold shadow", 1, deadline.max(CONNECT)),
             deadline,
         }
     }
