@@ -33,6 +33,10 @@ pub struct TailOptions {
     pub stop: Arc<AtomicBool>,
     /// Becomes true when the log was checked and the first record is next.
     pub running: Arc<AtomicBool>,
+    /// While it is true nothing is written.
+    pub hold: Arc<AtomicBool>,
+    /// True while nothing is written and everything that was is acknowledged.
+    pub held: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for TailOptions {
@@ -58,6 +62,8 @@ impl TailOptions {
             on_acked: None,
             stop: Arc::default(),
             running: Arc::default(),
+            hold: Arc::default(),
+            held: Arc::default(),
         }
     }
 }
@@ -120,6 +126,9 @@ fn append(
 ) -> Result<(), SeedError> {
     let mut sent = 0;
     while !options.stop.load(Ordering::Relaxed) {
+        if options.hold.load(Ordering::Relaxed) {
+            hold(options, writer)?;
+        }
         let elapsed = started.elapsed();
         if options.duration.is_some_and(|duration| elapsed >= duration) {
             break;
@@ -140,6 +149,17 @@ fn append(
         writer.wait(TICK)?;
     }
     writer.flush()
+}
+
+/// Delivers what is queued, and writes nothing as long as it is asked to.
+fn hold(options: &TailOptions, writer: &mut Writer) -> Result<(), SeedError> {
+    writer.flush()?;
+    options.held.store(true, Ordering::Relaxed);
+    while options.hold.load(Ordering::Relaxed) && !options.stop.load(Ordering::Relaxed) {
+        writer.wait(TICK)?;
+    }
+    options.held.store(false, Ordering::Relaxed);
+    Ok(())
 }
 
 /// A partition's stream and how many events it is owed.

@@ -363,6 +363,10 @@ pub struct SeedTailArgs {
     /// Print the ids that were just written, a line each, at most 100 a second.
     #[arg(long)]
     pub print_ids: bool,
+    /// Read lines from stdin: `hold` delivers what is queued, answers `held` and writes nothing
+    /// until `go`, which answers `going`.
+    #[arg(long)]
+    pub controlled: bool,
     /// The log.
     #[command(flatten)]
     pub log: LogArgs,

@@ -185,6 +185,9 @@ async fn tail(args: crate::cli::SeedTailArgs) -> Result<ExitCode, Failure> {
         options.on_acked = Some(Arc::new(move |acked| printer.print(acked.id)));
     }
     stop_at_signal(&options.stop);
+    if args.controlled {
+        obey_stdin(&options);
+    }
     let report = blocking(move || refold_seed::tail(&options)).await?;
     eprintln!(
         "{}: {} events appended",
@@ -192,6 +195,27 @@ async fn tail(args: crate::cli::SeedTailArgs) -> Result<ExitCode, Failure> {
         Count(report.written)
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// Holds a tail and lets it go as the lines on stdin say.
+fn obey_stdin(options: &TailOptions) {
+    let (hold, held) = (Arc::clone(&options.hold), Arc::clone(&options.held));
+    // A thread of its own: one that waits for a line would keep the runtime from ending.
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            let (holds, answer) = match line.trim() {
+                "hold" => (true, "held"),
+                "go" => (false, "going"),
+                _ => continue,
+            };
+            hold.store(holds, Ordering::Relaxed);
+            while held.load(Ordering::Relaxed) != holds {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            // Whoever asked may be gone.
+            let _ = writeln!(std::io::stdout(), "{answer}");
+        }
+    });
 }
 
 /// Prints at most a hundred ids a second.

@@ -24,7 +24,7 @@ pub(crate) struct Role {
 
 impl Role {
     /// Starts `refold ARGS`, with its stderr appended to `LOGS/NAME.log` and
-    /// its stdout there too unless it is `piped`.
+    /// its stdout there too unless it is `piped`, and its stdin with it.
     pub(crate) fn start(
         name: &str,
         logs: &Path,
@@ -66,7 +66,10 @@ impl Role {
         let child = Command::new(std::env::current_exe().map_err(wrong)?)
             .args(args)
             .envs(env.iter().copied())
-            .stdin(Stdio::null())
+            .stdin(match piped {
+                true => Stdio::piped(),
+                false => Stdio::null(),
+            })
             .stdout(stdout)
             .stderr(Stdio::from(out))
             .kill_on_drop(true)
@@ -98,6 +101,11 @@ impl Role {
     /// Takes the piped stdout.
     pub(crate) fn stdout(&mut self) -> Option<tokio::process::ChildStdout> {
         self.child.stdout.take()
+    }
+
+    /// Takes the piped stdin.
+    pub(crate) fn stdin(&mut self) -> Option<tokio::process::ChildStdin> {
+        self.child.stdin.take()
     }
 
     /// Whether the process has ended by itself, as an error with its last words.

@@ -22,6 +22,7 @@ use refold_ports::registry::RegistryError;
 use refold_source_kafka::KafkaConfig;
 use refold_store_postgres::PgRegistry;
 use refold_store_postgres::SessionOptions;
+use tokio::process::ChildStdin;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -134,6 +135,12 @@ impl Experiment<'_> {
     }
 }
 
+/// Whoever appends, and what it answered last: whether it holds.
+struct Tail {
+    stdin: ChildStdin,
+    held: watch::Receiver<bool>,
+}
+
 struct Load {
     task: JoinHandle<LoadReport>,
     stop: watch::Sender<bool>,
@@ -157,6 +164,7 @@ pub(super) struct Scene {
     registry: Option<Arc<PgRegistry>>,
     roles: Vec<Role>,
     load: Option<Load>,
+    tail: Option<Tail>,
     fresh: FreshIds,
     mark: SpanMark,
     progress: LoadProgress,
@@ -208,6 +216,7 @@ impl Scene {
             registry: None,
             roles: Vec::new(),
             load: None,
+            tail: None,
             fresh: FreshIds::default(),
             mark: SpanMark::default(),
             progress: LoadProgress::default(),

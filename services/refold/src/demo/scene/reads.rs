@@ -4,12 +4,14 @@ use std::time::Duration;
 use std::time::Instant;
 
 use tokio::io::AsyncBufReadExt;
+use tokio::io::AsyncWriteExt;
 use tokio::io::BufReader;
 use tokio::sync::watch;
 
 use super::LOOK;
 use super::Load;
 use super::Scene;
+use super::Tail;
 use super::flags;
 use super::past;
 use crate::cli::Failure;
@@ -19,6 +21,9 @@ use crate::load;
 use crate::load::LoadPlan;
 use crate::load::LoadReport;
 use crate::load::Span;
+
+/// How long what is on its way to the broker may take to be acknowledged.
+const TAIL_OBEYS: Duration = Duration::from_secs(30);
 
 /// The name of the process that appends.
 const TAIL: &str = "tail";
@@ -92,6 +97,7 @@ impl Scene {
             "seed".to_owned(),
             "tail".to_owned(),
             "--print-ids".to_owned(),
+            "--controlled".to_owned(),
         ];
         args.extend(self.log_flags());
         args.extend(flags(&[
@@ -99,19 +105,48 @@ impl Scene {
             ("rate", &self.args.tail_rate.0.to_string()),
         ]));
         let mut tail = Role::start(TAIL, &self.logs, &args, true)?;
-        if let Some(stdout) = tail.stdout() {
+        if let (Some(stdout), Some(stdin)) = (tail.stdout(), tail.stdin()) {
             let fresh = self.fresh.clone();
+            let (holds, held) = watch::channel(false);
             tokio::spawn(async move {
                 let mut lines = BufReader::new(stdout).lines();
                 while let Ok(Some(line)) = lines.next_line().await {
-                    if let Ok(id) = line.trim().parse() {
-                        fresh.note(id);
+                    match line.trim() {
+                        "held" => drop(holds.send_replace(true)),
+                        "going" => drop(holds.send_replace(false)),
+                        id => drop(id.parse().map(|id| fresh.note(id))),
                     }
                 }
             });
+            self.tail = Some(Tail { stdin, held });
         }
         self.roles.push(tail);
         Ok(())
+    }
+
+    /// Has what was appended acknowledged, and nothing more appended until [`Scene::let_tail_go`].
+    pub(in crate::demo) async fn hold_tail(&mut self) -> Result<(), Failure> {
+        self.tell_tail("hold\n", true).await
+    }
+
+    /// Goes on appending.
+    pub(in crate::demo) async fn let_tail_go(&mut self) -> Result<(), Failure> {
+        self.tell_tail("go\n", false).await
+    }
+
+    async fn tell_tail(&mut self, order: &str, holds: bool) -> Result<(), Failure> {
+        let Some(tail) = &mut self.tail else {
+            return Ok(());
+        };
+        let failed = |why: &str| Failure::new(Kind::Error, format!("tell the tail: {why}"));
+        let written = tail.stdin.write_all(order.as_bytes()).await;
+        written.map_err(|error| failed(&error.to_string()))?;
+        let obeyed = tail.held.wait_for(|held| *held == holds);
+        match tokio::time::timeout(TAIL_OBEYS, obeyed).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(failed("it has ended")),
+            Err(_) => Err(failed("it did not obey in time")),
+        }
     }
 
     /// Stops appending.
@@ -120,6 +155,7 @@ impl Scene {
             return Ok(());
         };
         let mut tail = self.roles.remove(at);
+        self.tail = None;
         tail.stop().await
     }
 
