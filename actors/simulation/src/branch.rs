@@ -31,8 +31,6 @@ pub enum Branch {
     TakenOverDuringLoad,
     /// A take-over without an answer.
     UnansweredTakeOver,
-    /// A history was folded in several passes because it did not fit the memory.
-    FoldedInPasses,
     /// A batch was cut at a switch offset.
     CutAtSwitch,
     /// A version stood on the switch offset when the barrier was set.
@@ -109,7 +107,7 @@ pub enum Branch {
 
 impl Branch {
     /// All of them, in the order of their counters.
-    pub const ALL: [Self; 51] = [
+    pub const ALL: [Self; 50] = [
         Self::BatchFenced,
         Self::LoadFencedMidway,
         Self::UnknownOutcomeIn,
@@ -124,7 +122,6 @@ impl Branch {
         Self::TakenOverDuringCheckpoint,
         Self::TakenOverDuringLoad,
         Self::UnansweredTakeOver,
-        Self::FoldedInPasses,
         Self::CutAtSwitch,
         Self::AckAtSet,
         Self::BarrierReplaced,

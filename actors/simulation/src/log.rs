@@ -56,13 +56,7 @@ impl LogSource for SimLog {
         mode: ReadMode,
     ) -> Result<Box<dyn ChunkReader>, SourceError> {
         self.way().await?;
-        let mut opened = self.world.log.open(partition, from, mode).await;
-        if let Err(SourceError::Truncated { low, .. }) = opened
-            && self.world.mutation == Some(Mutation::ResetToStart)
-        {
-            opened = self.world.log.open(partition, low, mode).await;
-        }
-        let reader = opened?;
+        let reader = self.world.log.open(partition, from, mode).await?;
         Ok(Box::new(SimReader {
             world: self.world.clone(),
             partition,
@@ -96,7 +90,13 @@ impl ChunkReader for SimReader {
             self.world.log.fail_reads(self.partition, 1, &away);
         }
         let told = self.told_end;
-        let answer = self.reader.read(chunk, limit, Duration::ZERO);
+        let mut answer = self.reader.read(chunk, limit, Duration::ZERO);
+        if let Err(SourceError::Truncated { low, .. }) = answer
+            && self.world.mutation == Some(Mutation::ResetToStart)
+        {
+            self.reader = self.world.log.reader(self.partition, low);
+            answer = self.reader.read(chunk, limit, Duration::ZERO);
+        }
         self.told_end = answer.is_ok() && chunk.end_of_log();
         if answer.is_ok() && chunk.is_empty() && told {
             self.world.set_would_wait();

@@ -41,8 +41,9 @@ impl Operator {
             pass(world.chance.time(world.plan.operator_every)).await;
             match world.chance.between(0..=99) {
                 0..=59 => self.promote_any().await,
-                60..=74 => self.promote_two().await,
-                75..=84 => self.die_in_promotion().await,
+                60..=72 => self.promote_two().await,
+                73..=76 => self.retire_in_promotion().await,
+                77..=84 => self.die_in_promotion().await,
                 85..=91 => self.retire_any().await,
                 _ => self.drop_any().await,
             }
@@ -79,6 +80,11 @@ impl Operator {
     async fn promote_any(&self) {
         let number = self.any();
         let order = self.order(number, self.generation().await);
+        if self.world.chance.odds(0.6) {
+            // The marks move then, and one version is ahead of the other.
+            let grown = self.world.grown.notified();
+            let _ = tokio::time::timeout(Duration::from_secs(120), grown).await;
+        }
         let answer = self.drive(&order).await;
         self.note(number, &answer).await;
     }
@@ -118,11 +124,14 @@ impl Operator {
     async fn retire_any(&self) {
         let world = &self.world;
         // While there is much to see yet, only what cannot be promoted is retired.
-        let early = world.now() < world.plan.trouble.mul_f64(0.7);
-        let number = if early { WRONG } else { self.any() };
+        let number = if self.is_early() { WRONG } else { self.any() };
         let Ok(row) = world.store.version(&ledger::label(number)).await else {
             return;
         };
+        if self.generation().await.is_none() {
+            // Something has to serve one day.
+            return;
+        }
         match self.registry.retire(row.id, "operator", "not needed").await {
             Ok(()) => world.take(Branch::Retired),
             Err(RegistryError::Conflict(_)) if row.state == VersionState::Active => {
@@ -130,6 +139,35 @@ impl Operator {
             }
             Err(error) => world.note(format_args!("not retired: {error}")),
         }
+    }
+
+    fn is_early(&self) -> bool {
+        self.world.now() < self.world.plan.trouble.mul_f64(0.7)
+    }
+
+    /// A version is retired while somebody else promotes it.
+    async fn retire_in_promotion(&self) {
+        let world = &self.world;
+        let number = self.any();
+        let Ok(row) = world.store.version(&ledger::label(number)).await else {
+            return;
+        };
+        if self.is_early() || self.generation().await.is_none() {
+            return;
+        }
+        let order = self.order(number, None);
+        let wait = world
+            .chance
+            .time(world.plan.way * 12 + Duration::from_millis(100));
+        let retire = async {
+            pass(wait).await;
+            self.registry.retire(row.id, "operator", "a race").await
+        };
+        let (promoted, retired) = tokio::join!(self.drive(&order), retire);
+        if retired.is_ok() {
+            world.take(Branch::Retired);
+        }
+        self.note(number, &promoted).await;
     }
 
     async fn drop_any(&self) {

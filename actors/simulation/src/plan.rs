@@ -132,8 +132,8 @@ impl Plan {
         Self {
             odds,
             partitions: chance.pick(&[1, 2, 2, 3]),
-            keys: chance.pick(&[2, 5, 12, 40]),
-            history: chance.pick(&[0, 10, 60, 200]),
+            keys: chance.pick(&[2, 5, 12, 40, 200]),
+            history: chance.pick(&[0, 10, 60, 200, 500]),
             burst: chance.pick(&[1, 6, 20]),
             burst_every: seconds(10..=120),
             way: Duration::from_millis(chance.pick(&[0, 1, 3, 40, 400])),
@@ -177,7 +177,9 @@ fn options(chance: &Chance) -> ProjectorOptions {
         batch: chance.pick(&[1, 4, 20]),
         batch_age: Duration::from_millis(chance.pick(&[1, 50])),
         rate_limit: chance.pick(&[None, None, Some(50)]),
-        memory_bytes: chance.pick(&[1 << 30, 1 << 30, 24_000, 8_000]),
+        // Never tight: which keys a pass over a history takes depends on a hash that is
+        // seeded by chance on purpose, and would be nobody's to repeat.
+        memory_bytes: 1 << 30,
         workers: chance.pick(&[1, 2, 3]),
         checkpoint_every: chance.pick(&[None, Some(Duration::ZERO), Some(Duration::ZERO)]),
         fold: FoldOptions {

@@ -27,7 +27,7 @@ use crate::world::pass;
 /// Makes a runtime of one thread whose clock stands still while anybody has something to do.
 pub type MakeRuntime = fn() -> io::Result<Runtime>;
 
-/// Everything is in within this time after the last fault.
+/// After the last fault no version stands still for this long before everything is in.
 const SETTLES: Duration = Duration::from_secs(900);
 
 /// What is begun is done in the end.
@@ -119,7 +119,8 @@ async fn live(world: &World) {
         };
         let wait = match number {
             1 => Duration::ZERO,
-            _ => world.chance.time(Duration::from_secs(120)),
+            2 => world.chance.time(Duration::from_secs(120)),
+            _ => world.chance.time(Duration::from_secs(900)),
         };
         lasting.spawn(async move {
             pass(wait).await;
@@ -149,7 +150,7 @@ async fn live(world: &World) {
 
 /// Waits until every version that is projected holds the whole log.
 async fn settle(world: &World) {
-    let bound = world.now() + SETTLES;
+    let mut stands = (0, world.now());
     loop {
         let Some(late) = first_late(world).await else {
             return world.note(format_args!("settled"));
@@ -157,7 +158,16 @@ async fn settle(world: &World) {
         if world.is_broken() {
             return;
         }
-        if world.now() >= bound {
+        let sum = world
+            .seen()
+            .applied
+            .values()
+            .map(|applied| applied.to.0)
+            .sum();
+        if stands.0 != sum {
+            stands = (sum, world.now());
+        }
+        if world.now() - stands.1 >= SETTLES {
             return world.find(LIVELY, late);
         }
         pass(Duration::from_secs(5)).await;

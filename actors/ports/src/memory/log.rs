@@ -276,6 +276,12 @@ impl MemoryLog {
         self.shared.changed.notify_all();
     }
 
+    /// A reader that stands at `from`, wherever the log begins and ends.
+    pub fn reader(&self, partition: Partition, from: Offset) -> Box<dyn ChunkReader> {
+        let shared = Arc::clone(&self.shared);
+        Box::new(MemoryReader::new(shared, partition, from))
+    }
+
     /// Lets another cluster answer at the same address.
     pub fn move_to_cluster(&self, cluster_id: impl Into<String>) {
         self.shared.lock().identity.cluster_id = cluster_id.into();
@@ -315,11 +321,7 @@ impl LogSource for MemoryLog {
                 .watermarks()
                 .admit(partition, from)
         })?;
-        Ok(Box::new(MemoryReader::new(
-            Arc::clone(&self.shared),
-            partition,
-            from,
-        )))
+        Ok(self.reader(partition, from))
     }
 }
 
