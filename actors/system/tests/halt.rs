@@ -1,10 +1,23 @@
 //! What cannot be applied stops its partition, and only that one.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use refold_domain::log::TopicIdentity;
+use refold_domain::log::Watermarks;
 use refold_domain::observe::Phase;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
+use refold_ports::ChunkReader;
+use refold_ports::LogSource;
 use refold_ports::Registry;
+use refold_ports::memory::log::MemoryLog;
+use refold_ports::source::ReadMode;
+use refold_ports::source::SourceError;
 use refold_system::Failure;
+use refold_system::Plugs;
 
 use crate::world::*;
 
@@ -115,4 +128,58 @@ async fn a_log_whose_start_has_passed_the_mark_halts_and_one_that_begins_at_it_g
         world.rows(V1, kept) == world.expected(kept)
     })
     .await;
+}
+
+/// A log from which retention deletes everything below the mark just when a reader is opened
+/// at the record in front of it.
+struct Shrinking {
+    log: MemoryLog,
+    left: AtomicU32,
+}
+
+#[async_trait]
+impl LogSource for Shrinking {
+    async fn identity(&self) -> Result<TopicIdentity, SourceError> {
+        self.log.identity().await
+    }
+
+    async fn watermarks(&self, partition: Partition) -> Result<Watermarks, SourceError> {
+        self.log.watermarks(partition).await
+    }
+
+    async fn open(
+        &self,
+        partition: Partition,
+        from: Offset,
+        mode: ReadMode,
+    ) -> Result<Box<dyn ChunkReader>, SourceError> {
+        let one_less = |left: u32| left.checked_sub(1);
+        let order = Ordering::Relaxed;
+        if self.left.fetch_update(order, order, one_less).is_ok() {
+            self.log.delete_below(partition, from.next());
+        }
+        self.log.open(partition, from, mode).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_retention_deletes_while_it_is_looked_for_halts_nobody() {
+    let world = World::with_events(150);
+    let mut first = world.start_caught_up(live()).await;
+    first.handle.drain().await.expect("drained");
+    let shrinking = Arc::new(Shrinking {
+        log: world.log.clone(),
+        left: AtomicU32::new(PARTITIONS as u32),
+    });
+    let store = Arc::new(world.store.clone());
+    let plugs = Plugs::new(v1(), shrinking.clone(), store.clone(), store);
+    let process = Process::start(plugs, live()).await;
+    world.append(60);
+    world.caught_up(V1).await;
+    assert_eq!(shrinking.left.load(Ordering::Relaxed), 0, "all were met");
+    let all = process.all();
+    assert!(
+        all.iter()
+            .all(|o| o.phase != Phase::Halted && o.restarts == 0)
+    );
 }

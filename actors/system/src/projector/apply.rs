@@ -75,7 +75,7 @@ impl ProjectorState {
                     self.observe(|o| o.reason = Some(error.to_string()));
                     break;
                 }
-                Ok(Err(error)) => return Err(error.into()),
+                Ok(Err(error)) => return Err(Trouble::of_source(error, apply.durable)),
             };
             if let Some(why) = self.check(apply, &chunk) {
                 return Ok(Gathered::Diverged(why));

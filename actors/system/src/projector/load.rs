@@ -15,6 +15,7 @@ use refold_ports::PartitionWriter;
 use refold_ports::sink::BulkTarget;
 use refold_ports::sink::Directive;
 use refold_ports::source::ReadMode;
+use refold_ports::source::SourceError;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -116,7 +117,8 @@ impl ProjectorState {
         let reader = plugs
             .source
             .open(self.partition, history.read_from, ReadMode::Bulk)
-            .await?;
+            .await
+            .map_err(|error| Trouble::of_source(error, lease.next))?;
         let task = BulkTask {
             partition: self.partition,
             start: lease.start,
@@ -222,6 +224,20 @@ impl ProjectorState {
         } = folding;
         drop(run);
         match why {
+            // Only the record at the mark was to be looked at again; a history that is folded a
+            // second time has to be there as a whole.
+            BulkStop::Source(SourceError::Truncated {
+                partition,
+                wanted,
+                low,
+            }) if history.verify.is_some() && wanted == history.read_from => {
+                let gone = SourceError::Truncated {
+                    partition,
+                    wanted,
+                    low,
+                };
+                Err(Trouble::of_source(gone, writer.lease().next))
+            }
             BulkStop::Source(error) => Err(error.into()),
             BulkStop::Failed(why) => Err(Trouble::Failed(why)),
             BulkStop::Diverged(why) => Ok(Turn::End(Ending::Halted(why))),

@@ -181,7 +181,8 @@ impl ProjectorState {
         let reader = plugs
             .source
             .open(self.partition, entry.read_from, ReadMode::Tail)
-            .await?;
+            .await
+            .map_err(|error| Trouble::of_source(error, entry.durable))?;
         let read = TailRead {
             partition: self.partition,
             from: entry.read_from,

@@ -9,6 +9,7 @@ use refold_domain::observe::ActorId;
 use refold_domain::observe::Observed;
 use refold_domain::observe::Phase;
 use refold_domain::observe::Stage;
+use refold_domain::position::Offset;
 use refold_domain::position::Partition;
 use refold_ports::sink::Directive;
 use refold_ports::sink::StoreError;
@@ -122,6 +123,22 @@ impl From<StoreError> for Trouble {
 impl From<SourceError> for Trouble {
     fn from(error: SourceError) -> Self {
         Self::Source(error)
+    }
+}
+
+impl Trouble {
+    /// The log failed while records at or below the mark `next` may have been wanted. Retention
+    /// may pass a record that was only to be looked at again: no event is missing then, and the
+    /// next take-over looks at the log afresh.
+    pub(super) fn of_source(error: SourceError, next: Offset) -> Self {
+        Self::Source(match error {
+            SourceError::Truncated { wanted, low, .. } if wanted < next && low <= next => {
+                SourceError::Unreachable(format!(
+                    "the record at offset {wanted} was deleted while it was looked for"
+                ))
+            }
+            other => other,
+        })
     }
 }
 
