@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::Actor;
@@ -14,6 +15,7 @@ use refold_ports::registry::MarkRow;
 use refold_ports::registry::RegistryError;
 use refold_ports::registry::VersionRow;
 use refold_ports::source::SourceError;
+use tokio::sync::Notify;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -98,11 +100,15 @@ pub async fn start_projector(
     });
     let order = largest_first(&shared, &partitions).await?;
     let (sender, status) = watch::channel(Status::default());
-    let readiness = tokio::spawn(watch_readiness(shared.clone(), sender.clone()));
+    // Not the status: two who wait for one watch are woken in an order that nobody decides.
+    let all_reached_end = Arc::new(Notify::new());
+    let reached = Arc::clone(&all_reached_end);
+    let readiness = tokio::spawn(watch_readiness(shared.clone(), reached, sender.clone()));
     let args = SupervisorArgs {
         shared: shared.clone(),
         order,
         status: sender,
+        all_reached_end,
     };
     let spawned = Supervisor::spawn(None, Supervisor, args).await;
     let (supervisor, _) = spawned.map_err(|error| Failure::Broken {
@@ -282,11 +288,8 @@ fn refuse_gap(shared: &Shared, partition: Partition, next: Offset) -> Result<(),
 
 /// Waits until all partitions of this process reached the end, makes the version
 /// ready, and activates it if it is a live one and the first of its name.
-async fn watch_readiness(shared: Shared, status: watch::Sender<Status>) {
-    let mut reached = status.subscribe();
-    if reached.wait_for(|s| s.all_reached_end).await.is_err() {
-        return;
-    }
+async fn watch_readiness(shared: Shared, reached: Arc<Notify>, status: watch::Sender<Status>) {
+    reached.notified().await;
     while !announce_ready(&shared).await {
         // Other processes may own the other partitions.
         tokio::time::sleep(TRY_EVERY).await;

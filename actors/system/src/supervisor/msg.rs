@@ -1,6 +1,9 @@
 //! What a supervisor is told, and what it tells.
 
+use std::sync::Arc;
+
 use refold_domain::position::Partition;
+use tokio::sync::Notify;
 use tokio::sync::watch;
 
 use crate::context::Shared;
@@ -29,6 +32,8 @@ pub(crate) struct SupervisorArgs {
     /// Partitions in the order in which they are started.
     pub(crate) order: Vec<Partition>,
     pub(crate) status: watch::Sender<Status>,
+    /// Told once when every partition had its whole history in.
+    pub(crate) all_reached_end: Arc<Notify>,
 }
 
 /// How a projector process is, as one value that can be awaited.

@@ -12,6 +12,7 @@ use refold_domain::observe::Phase;
 use refold_domain::position::Partition;
 use refold_domain::restart::RestartHistory;
 use refold_domain::restart::Verdict;
+use tokio::sync::Notify;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -45,6 +46,7 @@ pub(crate) struct SupervisorState {
     myself: ActorRef<SupervisorMsg>,
     shared: Shared,
     status: watch::Sender<Status>,
+    all_reached_end: Arc<Notify>,
     seats: BTreeMap<Partition, Seat>,
     started: Instant,
     draining: bool,
@@ -71,6 +73,7 @@ impl SupervisorState {
             draining: false,
             refused: None,
             status: args.status,
+            all_reached_end: args.all_reached_end,
             _lookout: lookout,
             myself,
             shared,
@@ -213,11 +216,14 @@ impl SupervisorState {
             seat.reached_end = true;
         }
         let all = self.seats.values().all(|seat| seat.reached_end);
-        self.status.send_if_modified(|status| {
+        let is_news = self.status.send_if_modified(|status| {
             let news = all && !status.all_reached_end;
             status.all_reached_end |= all;
             news
         });
+        if is_news {
+            self.all_reached_end.notify_one();
+        }
     }
 
     pub(super) fn pass_epochs_on(&self, epochs: &[(Partition, i64)]) {
