@@ -130,7 +130,9 @@ pub(crate) async fn committed(
         }
         Err(StoreError::Fenced(why)) => {
             let owner = world.seen().granted.get(&place).copied();
-            if owner.is_some_and(|(newest, _)| newest == epoch) {
+            // What was dropped belongs to nobody.
+            let exists = world.store.place(place.0, place.1).is_some();
+            if exists && owner.is_some_and(|(newest, _)| newest == epoch) {
                 world.find(
                     OWNED,
                     format!("{place:?} under its newest epoch {epoch}: {why}"),

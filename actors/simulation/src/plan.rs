@@ -132,10 +132,10 @@ impl Plan {
         Self {
             odds,
             partitions: chance.pick(&[1, 2, 2, 3]),
-            keys: chance.pick(&[2, 5, 12, 40, 200]),
-            history: chance.pick(&[0, 10, 60, 200, 500]),
+            keys: chance.pick(&[2, 5, 12, 40]),
+            history: chance.pick(&[0, 10, 60, 200]),
             burst: chance.pick(&[1, 6, 20]),
-            burst_every: seconds(10..=120),
+            burst_every: seconds(20..=240),
             way: Duration::from_millis(chance.pick(&[0, 1, 3, 40, 400])),
             operator_every: seconds(20..=200),
             life: seconds(30..=600),

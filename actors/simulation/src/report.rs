@@ -82,7 +82,7 @@ pub fn run_seeds(
     Ok(campaign)
 }
 
-/// The first seed of `[0, seeds)` that finds a planted bug.
+/// The first seed of `[0, seeds)` that finds a planted bug, and nothing without it.
 ///
 /// # Errors
 /// When a runtime cannot be made.
@@ -93,7 +93,8 @@ pub fn find_mutation(
 ) -> io::Result<Option<Ended>> {
     for seed in 0..seeds {
         let ended = simulate(make_runtime, seed, Some(mutation), false)?;
-        if !ended.findings.is_empty() {
+        let without = || simulate(make_runtime, seed, None, false);
+        if !ended.findings.is_empty() && without()?.findings.is_empty() {
             return Ok(Some(ended));
         }
     }

@@ -191,7 +191,9 @@ async fn first_late(world: &World) -> Option<String> {
                 return Some(format!("{} has no mark for {partition}", row.label));
             };
             let poison = world.seen().truth.poison_of(partition);
-            let stands = next < low || poison == Some(next);
+            // A mark stands behind the last record, whatever lies between it and the poison.
+            let in_front = |at| next <= at && !world.seen().truth.has_any(partition, (next, at));
+            let stands = next < low || poison.is_some_and(in_front);
             halts |= next < low || poison.is_some();
             let has_more = world.seen().truth.has_more(partition, next);
             if has_more && !stands {

@@ -78,8 +78,12 @@ impl Truth {
 
     /// Whether an event stands at or behind an offset.
     pub(crate) fn has_more(&self, partition: Partition, from: Offset) -> bool {
-        let rest = (from, Offset(i64::MAX));
-        self.events(partition, rest).next().is_some()
+        self.has_any(partition, (from, Offset(i64::MAX)))
+    }
+
+    /// Whether an event stands in `[start, end)`.
+    pub(crate) fn has_any(&self, partition: Partition, range: (Offset, Offset)) -> bool {
+        self.events(partition, range).next().is_some()
     }
 
     /// The rows of a version that come of the events of `[start, end)`.
