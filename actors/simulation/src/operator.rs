@@ -50,8 +50,12 @@ impl Operator {
         }
     }
 
-    fn any(&self) -> u32 {
-        self.world.chance.pick(&[1, 1, 2, 2, 2, WRONG])
+    async fn any(&self) -> u32 {
+        // The first version is compared with nothing: a wrong one would be nobody's fault.
+        match self.generation().await {
+            None => self.world.chance.pick(&[1, 2]),
+            Some(_) => self.world.chance.pick(&[1, 1, 2, 2, 2, WRONG]),
+        }
     }
 
     /// An order for a version, now and then with a generation that has passed.
@@ -78,7 +82,7 @@ impl Operator {
     }
 
     async fn promote_any(&self) {
-        let number = self.any();
+        let number = self.any().await;
         let order = self.order(number, self.generation().await);
         if self.world.chance.odds(0.6) {
             // The marks move then, and one version is ahead of the other.
@@ -95,7 +99,7 @@ impl Operator {
 
     /// Two orders through two processes at once.
     async fn promote_two(&self) {
-        let numbers = [self.any(), self.any()];
+        let numbers = [self.any().await, self.any().await];
         let generation = self.generation().await;
         let orders = numbers.map(|number| self.order(number, generation));
         let (one, two) = tokio::join!(self.drive(&orders[0]), self.drive(&orders[1]));
@@ -105,7 +109,7 @@ impl Operator {
 
     /// The process that drives a promotion ends in the middle of it.
     async fn die_in_promotion(&self) {
-        let order = self.order(self.any(), None);
+        let order = self.order(self.any().await, None);
         let driver = self.clone();
         let driving = tokio::spawn(async move { driver.drive(&order).await });
         pass(
@@ -124,7 +128,11 @@ impl Operator {
     async fn retire_any(&self) {
         let world = &self.world;
         // While there is much to see yet, only what cannot be promoted is retired.
-        let number = if self.is_early() { WRONG } else { self.any() };
+        let number = if self.is_early() {
+            WRONG
+        } else {
+            self.any().await
+        };
         let Ok(row) = world.store.version(&ledger::label(number)).await else {
             return;
         };
@@ -148,7 +156,7 @@ impl Operator {
     /// A version is retired while somebody else promotes it.
     async fn retire_in_promotion(&self) {
         let world = &self.world;
-        let number = self.any();
+        let number = self.any().await;
         let Ok(row) = world.store.version(&ledger::label(number)).await else {
             return;
         };
@@ -172,7 +180,7 @@ impl Operator {
 
     async fn drop_any(&self) {
         let world = &self.world;
-        let Ok(row) = world.store.version(&ledger::label(self.any())).await else {
+        let Ok(row) = world.store.version(&ledger::label(self.any().await)).await else {
             return;
         };
         let grace = Duration::from_secs(world.chance.pick(&[0, 600]));

@@ -203,7 +203,7 @@ fn options(chance: &Chance) -> ProjectorOptions {
             longest: Duration::from_secs(2),
         },
         drain_bound: Duration::from_secs(10),
-        lookout_every: seconds(1..=30),
+        lookout_every: seconds(10..=60),
         start_patience: Duration::from_secs(5),
         actor: "projector".to_owned(),
         ..ProjectorOptions::default()
