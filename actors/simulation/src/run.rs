@@ -214,6 +214,13 @@ async fn promote_in_peace(world: &World) {
     if world.plan.blemish != Blemish::None {
         return;
     }
+    // The wrong fold can serve: when it was promoted the log held nothing yet that tells it from
+    // the right one. What differs since then holds every way back, as it must.
+    let serving = world.store.active(ledger::NAME).await.ok().flatten();
+    let wrong = world.store.version(&ledger::label(ledger::WRONG)).await;
+    if serving.is_some_and(|row| wrong.is_ok_and(|wrong| wrong.id == row.version)) {
+        return;
+    }
     let operator = Operator::new(world.clone());
     for number in [2, 1, 2] {
         let row = world.store.version(&ledger::label(number)).await;

@@ -54,7 +54,6 @@ fn fifty_seeds_of_faults_find_nothing_and_take_the_common_branches() {
         Branch::UnknownOutcomeOut,
         Branch::LateCommitRefused,
         Branch::Checkpoint,
-        Branch::CutAtSwitch,
         Branch::Promoted,
         Branch::RolledBack,
         Branch::WrongFoldRefused,
