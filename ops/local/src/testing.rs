@@ -94,6 +94,21 @@ pub fn create_database(base: &str, prefix: &str) -> Result<String> {
     Ok(format!("{server}/{name}"))
 }
 
+/// Creates a copy of the database of the connection URL `template`, named after `prefix` and like
+/// no other, on the server of `base`, and returns its URL.
+///
+/// # Errors
+/// When there is no `psql`, or the server refuses: as long as somebody has a session in the template.
+pub fn copy_database(base: &str, template: &str, prefix: &str) -> Result<String> {
+    let (server, original) = template
+        .rsplit_once('/')
+        .ok_or_else(|| Error::new(format!("{template} is not a connection URL")))?;
+    let name = unique(prefix, '_');
+    let sql = format!("create database {name} template {original}");
+    postgres::psql(&find_psql()?, base, &sql)?;
+    Ok(format!("{server}/{name}"))
+}
+
 /// Removes the database of the connection URL `url`, which [`create_database`] made on the
 /// server of `base`, and ends the sessions that are still in it.
 ///

@@ -39,7 +39,7 @@ use rustix::process::Signal;
 use crate::cli::Failure;
 
 /// Where they are listed.
-const VARIABLE: &str = "REFOLD_FAILPOINTS";
+pub(crate) const VARIABLE: &str = "REFOLD_FAILPOINTS";
 
 /// Names the directory in which further ones are armed while a process runs.
 pub(crate) const DIRECTORY_VARIABLE: &str = "REFOLD_FAILPOINT_DIR";

@@ -17,5 +17,6 @@ mod shortened;
 mod site;
 pub(crate) mod speed_up;
 mod sweep;
+pub(crate) mod zombies;
 
 pub(crate) use phases::Phases;

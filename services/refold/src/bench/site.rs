@@ -206,6 +206,12 @@ impl Site {
             .map_err(|error| Failure::error("create a database", error))
     }
 
+    /// A copy of a database in which nobody has a session.
+    pub(super) fn copy_database(&self, template: &str) -> Result<String, Failure> {
+        testing::copy_database(&self.postgres, template, "bench")
+            .map_err(|error| Failure::error("copy a database", error))
+    }
+
     /// Removes a database.
     pub(super) fn drop_database(&self, database: &str) -> Result<(), Failure> {
         testing::drop_database(&self.postgres, database)

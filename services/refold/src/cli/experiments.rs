@@ -252,6 +252,26 @@ pub struct BenchOverlapArgs {
     pub codec: String,
 }
 
+/// `bench zombies`
+#[derive(Debug, Clone, Args)]
+pub struct BenchZombiesArgs {
+    /// What all experiments share; the number that decides the order decides every round.
+    #[command(flatten)]
+    pub common: ExperimentArgs,
+    /// Rounds: each stops one projector at one point.
+    #[arg(long, default_value_t = 200)]
+    pub rounds: usize,
+    /// Events of the log; a tenth as many aggregates.
+    #[arg(long, default_value = "3e4")]
+    pub events: Count,
+    /// Partitions of the log.
+    #[arg(long, default_value_t = 2)]
+    pub partitions: i32,
+    /// Compression of the log.
+    #[arg(long, default_value = "lz4")]
+    pub codec: String,
+}
+
 /// `bench cutover-proof`
 #[derive(Debug, Clone, Args)]
 pub struct BenchCutoverProofArgs {

@@ -65,6 +65,8 @@ pub enum Bench {
     ScaleModel(BenchScaleModelArgs),
     /// Replays that overlap what is applied, killed inside a batch, against one clean pass.
     Overlap(BenchOverlapArgs),
+    /// Projectors stopped at each failpoint, replaced and continued: the old one may write nothing more.
+    Zombies(BenchZombiesArgs),
     /// Freeze two versions at one vector and let the database compare them with EXCEPT.
     CutoverProof(BenchCutoverProofArgs),
     /// Promote and roll back a thousand times under read load, each switch behind its own proof.

@@ -72,6 +72,7 @@ async fn run_experiment(what: Bench, projections: &Projections) -> Result<ExitCo
         Bench::ClientCost(args) => bench::client_cost::run(args, projections).await,
         Bench::Batching(args) => bench::batching::run(args, projections).await,
         Bench::ScaleModel(args) => bench::scale_model::run(args, projections).await,
+        Bench::Zombies(args) => bench::zombies::run(args, projections).await,
         Bench::Overlap(args) => bench::overlap::run(args, projections).await,
         Bench::CutoverProof(args) => demo::cutover_proof(args, projections.clone()).await,
         Bench::ThousandSwitches(args) => demo::thousand_switches(args, projections.clone()).await,

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -127,6 +128,47 @@ impl Role {
         }
     }
 
+    /// Waits for its end, however it ends; `None` when it goes on for longer than `bound`.
+    pub(crate) async fn ended_within(
+        &mut self,
+        bound: Duration,
+    ) -> Result<Option<ExitStatus>, Failure> {
+        match tokio::time::timeout(bound, self.child.wait()).await {
+            Ok(Ok(status)) => Ok(Some(status)),
+            Ok(Err(error)) => Err(Failure::error(&format!("wait for {}", self.name), error)),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Its exit code, once it has ended by itself.
+    pub(crate) fn exit_code(&mut self) -> Option<i32> {
+        let ended = self.child.try_wait().ok().flatten();
+        ended.and_then(|status| status.code())
+    }
+
+    /// Everything that it has said so far.
+    pub(crate) fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Whether each of its threads stands still behind a SIGSTOP.
+    pub(crate) fn is_stopped(&self) -> bool {
+        let threads = self
+            .pid()
+            .map(|pid| std::fs::read_dir(format!("/proc/{pid}/task")));
+        let Some(Ok(threads)) = threads else {
+            return false;
+        };
+        threads.flatten().all(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            // The state stands behind the name, which may hold anything.
+            let state = stat
+                .rsplit_once(") ")
+                .map(|(_, rest)| rest.starts_with('T'));
+            state.unwrap_or_default()
+        })
+    }
+
     /// SIGKILL, at once.
     pub(crate) async fn kill(&mut self) -> Result<(), Failure> {
         let killed = self.child.kill().await;
@@ -141,6 +183,11 @@ impl Role {
     /// SIGCONT.
     pub(crate) fn resume(&self) -> Result<(), Failure> {
         self.signal(Signal::CONT).map(drop)
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) -> Result<(), Failure> {
+        self.signal(Signal::TERM).map(drop)
     }
 
     /// SIGTERM, and the wait for the drain.
