@@ -53,6 +53,9 @@ pub(crate) const FIRED: &str = "fired";
 /// Between two looks for something to arm.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// How long it takes at most until a SIGSTOP has reached every thread of this process.
+const STANDS_WITHIN: Duration = Duration::from_millis(100);
+
 /// What happens at a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Action {
@@ -233,7 +236,13 @@ impl Probe for Failpoints {
             Action::Error => return Err(format!("failpoint {point}")),
             Action::Delay(delay) => tokio::time::sleep(delay).await,
             Action::Kill => signal_self(Signal::KILL),
-            Action::Stop => signal_self(Signal::STOP),
+            Action::Stop => {
+                signal_self(Signal::STOP);
+                // Whichever thread is nearest takes the signal, and this one would go on until it
+                // is reached: a commit would be on its way that was to be stopped in front of.
+                // The thread sleeps rather than the task, so that nothing is done here meanwhile.
+                std::thread::sleep(STANDS_WITHIN);
+            }
         }
         Ok(())
     }
