@@ -6,6 +6,7 @@
 
 mod aggregate;
 pub mod cutover;
+mod failures;
 mod freshness;
 mod health;
 mod instrument;

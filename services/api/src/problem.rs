@@ -3,7 +3,6 @@
 use poem::IntoResponse;
 use poem::Response;
 use poem::http::StatusCode;
-use poem_openapi::ApiResponse;
 use poem_openapi::Object;
 use poem_openapi::payload::Json;
 use refold_domain::cutover::GateReport;
@@ -71,10 +70,6 @@ pub struct Problem {
     /// is in its table.
     pub position: Option<i64>,
 }
-
-/// What `Retry-After` says with a 503, in seconds: a read that finds the store again costs
-/// little, and one that does not fails in two seconds.
-const RETRY_AFTER: u32 = 1;
 
 /// A problem is large; what returns one as an error without waiting returns it boxed.
 impl From<Box<Problem>> for Problem {
@@ -235,163 +230,6 @@ impl From<RegistryError> for Problem {
                 "internal",
                 "The registry failed",
             ),
-        }
-    }
-}
-
-/// The errors of a point read.
-#[derive(ApiResponse)]
-pub(crate) enum AggregateFailure {
-    /// The aggregate id is not of the projection's key type, or `min_offset` or `wait` cannot
-    /// be read, or `min_offset` is of another partition than the aggregate.
-    #[oai(status = 400, content_type = "application/problem+json")]
-    BadRequest(Json<Problem>),
-    /// No such aggregate or projection.
-    #[oai(status = 404, content_type = "application/problem+json")]
-    NotFound(Json<Problem>),
-    /// The serving version's mark has not passed `min_offset`; ask again later.
-    #[oai(status = 409, content_type = "application/problem+json")]
-    NotCaughtUp(Json<Problem>),
-    /// Something broke in the server.
-    #[oai(status = 500, content_type = "application/problem+json")]
-    Internal(Json<Problem>),
-    /// No version is active, or the store is away.
-    #[oai(status = 503, content_type = "application/problem+json")]
-    Unavailable(
-        Json<Problem>,
-        /// Seconds.
-        #[oai(header = "Retry-After")]
-        u32,
-    ),
-}
-
-impl From<Problem> for AggregateFailure {
-    fn from(problem: Problem) -> Self {
-        match problem.status {
-            400 => Self::BadRequest(Json(problem)),
-            404 => Self::NotFound(Json(problem)),
-            409 => Self::NotCaughtUp(Json(problem)),
-            503 => Self::Unavailable(Json(problem), RETRY_AFTER),
-            _ => Self::Internal(Json(problem)),
-        }
-    }
-}
-
-/// The errors of reading the registry.
-#[derive(ApiResponse)]
-pub(crate) enum ReadFailure {
-    /// The request cannot be read.
-    #[oai(status = 400, content_type = "application/problem+json")]
-    BadRequest(Json<Problem>),
-    /// No such projection or version.
-    #[oai(status = 404, content_type = "application/problem+json")]
-    NotFound(Json<Problem>),
-    /// Something broke in the server.
-    #[oai(status = 500, content_type = "application/problem+json")]
-    Internal(Json<Problem>),
-    /// The store is away.
-    #[oai(status = 503, content_type = "application/problem+json")]
-    Unavailable(
-        Json<Problem>,
-        /// Seconds.
-        #[oai(header = "Retry-After")]
-        u32,
-    ),
-}
-
-impl From<Problem> for ReadFailure {
-    fn from(problem: Problem) -> Self {
-        match problem.status {
-            400 => Self::BadRequest(Json(problem)),
-            404 => Self::NotFound(Json(problem)),
-            503 => Self::Unavailable(Json(problem), RETRY_AFTER),
-            _ => Self::Internal(Json(problem)),
-        }
-    }
-}
-
-/// The errors of a promotion.
-#[derive(ApiResponse)]
-pub(crate) enum CutoverFailure {
-    /// The body or the `If-Match` header cannot be read.
-    #[oai(status = 400, content_type = "application/problem+json")]
-    BadRequest(Json<Problem>),
-    /// No such version.
-    #[oai(status = 404, content_type = "application/problem+json")]
-    NotFound(Json<Problem>),
-    /// A gate refused, or the registry's state does not allow it.
-    #[oai(status = 409, content_type = "application/problem+json")]
-    Conflict(Json<Problem>),
-    /// The registry is at another generation than `If-Match` says.
-    #[oai(status = 412, content_type = "application/problem+json")]
-    PreconditionFailed(Json<Problem>),
-    /// Something broke in the server.
-    #[oai(status = 500, content_type = "application/problem+json")]
-    Internal(Json<Problem>),
-    /// The store is away.
-    #[oai(status = 503, content_type = "application/problem+json")]
-    Unavailable(
-        Json<Problem>,
-        /// Seconds.
-        #[oai(header = "Retry-After")]
-        u32,
-    ),
-}
-
-impl From<Problem> for CutoverFailure {
-    fn from(problem: Problem) -> Self {
-        match problem.status {
-            400 => Self::BadRequest(Json(problem)),
-            404 => Self::NotFound(Json(problem)),
-            409 => Self::Conflict(Json(problem)),
-            412 => Self::PreconditionFailed(Json(problem)),
-            503 => Self::Unavailable(Json(problem), RETRY_AFTER),
-            _ => Self::Internal(Json(problem)),
-        }
-    }
-}
-
-/// The errors of ending a version.
-#[derive(ApiResponse)]
-pub(crate) enum RetireFailure {
-    /// The `If-Match` header cannot be read.
-    #[oai(status = 400, content_type = "application/problem+json")]
-    BadRequest(Json<Problem>),
-    /// No such version.
-    #[oai(status = 404, content_type = "application/problem+json")]
-    NotFound(Json<Problem>),
-    /// The version serves, or its name was not said once more in `confirm`.
-    #[oai(status = 409, content_type = "application/problem+json")]
-    Conflict(Json<Problem>),
-    /// The registry is at another generation than `If-Match` says.
-    #[oai(status = 412, content_type = "application/problem+json")]
-    PreconditionFailed(Json<Problem>),
-    /// There is no `If-Match`.
-    #[oai(status = 428, content_type = "application/problem+json")]
-    PreconditionRequired(Json<Problem>),
-    /// Something broke in the server.
-    #[oai(status = 500, content_type = "application/problem+json")]
-    Internal(Json<Problem>),
-    /// The store is away.
-    #[oai(status = 503, content_type = "application/problem+json")]
-    Unavailable(
-        Json<Problem>,
-        /// Seconds.
-        #[oai(header = "Retry-After")]
-        u32,
-    ),
-}
-
-impl From<Problem> for RetireFailure {
-    fn from(problem: Problem) -> Self {
-        match problem.status {
-            400 => Self::BadRequest(Json(problem)),
-            404 => Self::NotFound(Json(problem)),
-            409 => Self::Conflict(Json(problem)),
-            412 => Self::PreconditionFailed(Json(problem)),
-            428 => Self::PreconditionRequired(Json(problem)),
-            503 => Self::Unavailable(Json(problem), RETRY_AFTER),
-            _ => Self::Internal(Json(problem)),
         }
     }
 }
