@@ -11,6 +11,7 @@ use poem_openapi::types::Any;
 use poem_openapi::types::Type;
 use refold_ports::registry::ReadAnswer;
 use serde::Deserialize;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::freshness;
 use crate::freshness::Fresh;
@@ -67,8 +68,7 @@ pub(crate) struct Found {
     pub(crate) version: String,
     /// `PARTITION:OFFSET`.
     pub(crate) applied_offset: String,
-    /// Names the answer: version, partition, offset of the row and generation. Two answers of
-    /// one tag are the same bytes.
+    /// Names the answer, see [`tag`].
     pub(crate) etag: String,
 }
 
@@ -110,13 +110,21 @@ pub(crate) async fn read(
     let applied: Applied = serde_json::from_str(row).map_err(|e| broken_row(&e.to_string()))?;
     let body = around(row, id, &version, &answer).ok_or_else(|| broken_row("not an object"))?;
     let (partition, offset) = (answer.partition.0, applied.applied_offset);
-    let generation = answer.generation;
     Ok(Found {
         body: AggregateJson(body),
         version: version.to_string(),
         applied_offset: format!("{partition}:{offset}"),
-        etag: format!("\"{version}-p{partition}-{offset}-g{generation}\""),
+        etag: tag(&version, &answer, offset, row),
     })
+}
+
+/// The tag of an answer: version, partition, offset of the row's last event, generation, and XXH3
+/// of the row. The version names the answer for people; the hash is what makes two answers of
+/// one tag the same, because a repair changes a row and not its offset.
+fn tag(version: &str, answer: &ReadAnswer, offset: i64, row: &str) -> String {
+    let (partition, generation) = (answer.partition.0, answer.generation);
+    let hash = xxh3_64(row.as_bytes());
+    format!("\"{version}-p{partition}-{offset}-g{generation}-{hash:016x}\"")
 }
 
 /// Puts the engine's fields around the row's own: `{"aggregate_id":..,ROW,"partition":..}`.
@@ -153,4 +161,36 @@ fn broken_row(why: &str) -> Problem {
         "The server failed",
         format!("the read model answered with a row that cannot be shown: {why}"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use refold_domain::position::Partition;
+    use refold_domain::version::VersionId;
+
+    use super::*;
+
+    #[test]
+    fn a_row_that_was_put_right_is_another_answer_although_its_offset_is_the_same() {
+        let answer = ReadAnswer {
+            version: VersionId(7),
+            generation: 3,
+            partition: Partition(19),
+            row: None,
+        };
+        let wrong = tag(
+            "accounts_v4",
+            &answer,
+            8,
+            r#"{"balance":1,"applied_offset":8}"#,
+        );
+        let right = tag(
+            "accounts_v4",
+            &answer,
+            8,
+            r#"{"balance":2,"applied_offset":8}"#,
+        );
+        assert!(wrong.starts_with("\"accounts_v4-p19-8-g3-"), "{wrong}");
+        assert_ne!(wrong, right);
+    }
 }

@@ -199,7 +199,8 @@ struct Versions {
     serving: VersionId,
     serving_spec: Arc<ProjectionSpec>,
     candidate: VersionId,
-    plan: PairPlan,
+    /// `None` when the candidate itself serves: there is nothing to compare it with.
+    plan: Option<PairPlan>,
 }
 
 struct Worker {
@@ -216,7 +217,7 @@ impl Worker {
         let mut told = None;
         while let Some(read) = answered.recv().await {
             match self.compare(&read).await {
-                // It serves itself by now: there is nothing to compare it with.
+                // It serves itself by now.
                 Ok(None) => {}
                 Ok(Some((result, differing))) => self.tally.count(result, differing),
                 Err(reason) => {
@@ -242,9 +243,9 @@ impl Worker {
         let Some(versions) = self.versions.as_ref() else {
             return Ok(None);
         };
-        if versions.serving == versions.candidate {
+        let Some(plan) = &versions.plan else {
             return Ok(None);
-        }
+        };
         let serving = Declared {
             version: versions.serving,
             spec: &versions.serving_spec,
@@ -263,11 +264,11 @@ impl Worker {
             return Ok(Some((ShadowResult::NotCaughtUp, None)));
         };
         let (first, second) = (pair.first.side(&pair.key), pair.second.side(&pair.key));
-        let (old, new) = match versions.plan.is_swapped() {
+        let (old, new) = match plan.is_swapped() {
             false => (first, second),
             true => (second, first),
         };
-        let (verdict, sample) = compare_point(&versions.plan, &old, &new);
+        let (verdict, sample) = compare_point(plan, &old, &new);
         let result = match verdict {
             PointVerdict::Equal => ShadowResult::Equal,
             PointVerdict::Expected => ShadowResult::Expected,
@@ -296,16 +297,12 @@ impl Worker {
         let row = versions.iter().find(|v| v.id == serving);
         let spec = row.and_then(|row| self.specs.iter().find(|s| s.code_hash() == row.code_hash));
         let spec = spec.ok_or_else(|| format!("version {serving} is not linked here"))?;
-        let plan = match serving == candidate.id {
-            // Never used, and always comparable.
-            true => PairPlan::of(spec, spec),
-            false => PairPlan::of(spec, &self.candidate),
-        };
+        let plan = (serving != candidate.id).then(|| PairPlan::of(spec, &self.candidate));
         Ok(Versions {
             serving,
             serving_spec: Arc::clone(spec),
             candidate: candidate.id,
-            plan: plan.map_err(|e| e.to_string())?,
+            plan: plan.transpose().map_err(|e| e.to_string())?,
         })
     }
 }

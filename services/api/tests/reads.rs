@@ -73,7 +73,8 @@ async fn an_answer_that_the_caller_has_is_not_sent_again() {
     let tag = first.0.headers().get("ETag").expect("a tag").clone();
     let tag = tag.to_str().expect("text").to_owned();
     let partition = partition_of(b"1", PARTITIONS).0;
-    assert_eq!(tag, format!("\"wide_v1-p{partition}-1-g1\""));
+    let named = format!("\"wide_v1-p{partition}-1-g1-");
+    assert!(tag.starts_with(&named), "{tag}");
     for known in [tag.clone(), format!("\"other\", W/{tag}"), "*".to_owned()] {
         let again = ask(Some(&known)).await;
         again.assert_status(StatusCode::NOT_MODIFIED);
