@@ -24,6 +24,7 @@ pub use count::Count;
 pub use count::Percent;
 pub use count::Share;
 pub use ending::AbortArgs;
+pub use ending::EndingArgs;
 pub use ending::RetireArgs;
 pub use exit::Failure;
 pub use exit::Kind;

@@ -1,7 +1,6 @@
 //! `retire` and `abort`: the end of a version that serves no more, or of a build that is given up.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use refold_api::RetireOptions;
 use refold_api::drop_when_unread;
@@ -9,75 +8,54 @@ use refold_domain::version::VersionState;
 use refold_ports::Registry;
 use refold_ports::registry::RegistryError;
 use refold_ports::registry::RetireRequest;
-use refold_ports::registry::VersionRow;
 
 use crate::cli::AbortArgs;
+use crate::cli::EndingArgs;
 use crate::cli::Failure;
 use crate::cli::Kind;
 use crate::cli::RetireArgs;
-use crate::cli::StoreArgs;
 use crate::connect;
 
 pub(crate) async fn run(args: RetireArgs) -> Result<ExitCode, Failure> {
     let ending = Ending {
         verb: "retire",
-        label: &args.version,
-        confirm: args.confirm.as_deref(),
+        abort: false,
         keep_tables: args.keep_tables,
-        request: &|version| RetireRequest {
-            version: version.id,
-            abort: false,
-            if_generation: args.if_generation,
-            actor: args.actor.clone(),
-            reason: args.reason.clone(),
-        },
-        grace: args.grace,
-        patience: args.patience,
+        args: args.ending,
     };
-    ending.carry_out(&args.store).await
+    ending.carry_out().await
 }
 
 pub(crate) async fn abort(args: AbortArgs) -> Result<ExitCode, Failure> {
     let ending = Ending {
         verb: "abort",
-        label: &args.version,
-        confirm: args.confirm.as_deref(),
+        abort: true,
         keep_tables: false,
-        request: &|version| RetireRequest {
-            version: version.id,
-            abort: true,
-            if_generation: args.if_generation,
-            actor: args.actor.clone(),
-            reason: args.reason.clone(),
-        },
-        grace: args.grace,
-        patience: args.patience,
+        args: args.ending,
     };
-    ending.carry_out(&args.store).await
+    ending.carry_out().await
 }
 
 /// How a version is ended.
-struct Ending<'a> {
+struct Ending {
     verb: &'static str,
-    label: &'a str,
-    confirm: Option<&'a str>,
+    /// Whether it has to be a build.
+    abort: bool,
     keep_tables: bool,
-    request: &'a (dyn Fn(&VersionRow) -> RetireRequest + Sync),
-    grace: Duration,
-    patience: Duration,
+    args: EndingArgs,
 }
 
-impl Ending<'_> {
-    async fn carry_out(&self, store: &StoreArgs) -> Result<ExitCode, Failure> {
-        let (verb, label) = (self.verb, self.label);
-        let session = connect::session(store)?;
+impl Ending {
+    async fn carry_out(&self) -> Result<ExitCode, Failure> {
+        let (verb, label, args) = (self.verb, self.args.version.as_str(), &self.args);
+        let session = connect::session(&args.store)?;
         let registry = connect::registry(&session).await?;
         let version = registry.version(label).await?;
         if version.state == VersionState::Dropped {
             println!("{label} is dropped already");
             return Ok(ExitCode::SUCCESS);
         }
-        if self.confirm != Some(label) {
+        if args.confirm.as_deref() != Some(label) {
             return Err(Failure::new(
                 Kind::Refused,
                 format!(
@@ -87,7 +65,13 @@ impl Ending<'_> {
                 ),
             ));
         }
-        let request = (self.request)(&version);
+        let request = RetireRequest {
+            version: version.id,
+            abort: self.abort,
+            if_generation: args.if_generation,
+            actor: args.actor.clone(),
+            reason: args.reason.clone(),
+        };
         registry.retire_as(&request).await?;
         eprintln!("{label} is retired: it is projected no more");
         if self.keep_tables {
@@ -98,11 +82,11 @@ impl Ending<'_> {
             return Ok(ExitCode::SUCCESS);
         }
         let options = RetireOptions {
-            grace: self.grace,
-            patience: self.patience,
+            grace: args.grace,
+            patience: args.patience,
         };
         let grace = options.grace_of(version.state);
-        let (patience, actor) = (self.patience, &request.actor);
+        let (patience, actor) = (args.patience, &request.actor);
         let dropped = drop_when_unread(&*registry, version.id, grace, patience, actor).await;
         match dropped {
             Ok(()) => {
