@@ -58,6 +58,13 @@ fn heads_agree(bytes: &[u8]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+fn text_of<'a>(event: &EnvelopeRef<'a>) -> &'a str {
+    match event.payload {
+        Payload::Json(text) => text,
+        Payload::Proto(_) => panic!("a JSON event"),
+    }
+}
+
 fn payloads_agree(text: &str) -> Result<bool, TestCaseError> {
     let mut read = false;
     for kind in KINDS {
@@ -256,6 +263,12 @@ fn ordinary_events_need_no_library() {
     }
     assert!(matches!(payloads_agree(OPENED), Ok(true)));
     assert!(matches!(payloads_agree(USUAL), Ok(true)));
+    // Both shortcuts are taken: whatever is said of them above is said of something.
+    let head = envelope_json::head(EVENT.as_bytes()).expect("as a producer writes it");
+    assert!(EVENT.ends_with(&format!("{}}}", text_of(&head))));
+    assert!(envelope_json::head(spaced.as_bytes()).is_none());
+    assert_eq!(accounts::json::usual_amount(USUAL), Some(500));
+    assert_eq!(accounts::json::usual_amount(OPENED), None);
     let golden = |name: &str| {
         let path = format!("{}/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
         std::fs::read(&path).expect(&path)

@@ -90,9 +90,10 @@ pub(crate) fn plain<'a>(kind: &str, text: &'a str) -> Option<AccountEvent<'a>> {
     })
 }
 
-/// The amount of a booking as [`super::body`] writes it: after-image, amount, and nothing but text behind them.
+/// The amount of a booking as [`super::body`] writes it: after-image, amount, and nothing but
+/// text behind them.
 #[inline]
-fn usual_amount(text: &str) -> Option<i64> {
+pub(crate) fn usual_amount(text: &str) -> Option<i64> {
     let mut scan = Scan::new(text);
     scan.literal(b"{\"after\":{\"balance_cents\":")?;
     scan.int()?;
