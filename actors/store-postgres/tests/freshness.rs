@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::cell::Cell;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,8 +31,10 @@ use refold_store_postgres::PgPairReads;
 use refold_store_postgres::PgReadModel;
 use refold_store_postgres::ReadOptions;
 use tokio_postgres::Client;
+use tokio_postgres::Row;
 
 use support::Postgres;
+use support::eventually;
 use support::ready;
 
 const FIRST: Partition = Partition(0);
@@ -41,24 +45,62 @@ fn at_home() -> i64 {
     (0..10).find(home).expect("half of all live there")
 }
 
-/// The sessions of read models.
-async fn sessions(client: &Client) -> Vec<i32> {
-    let pids = "select pid from pg_stat_activity
-        where application_name = 'refold read' and datname = current_database()";
-    let rows = client.query(pids, &[]).await.expect("sessions");
-    rows.iter().map(|row| row.get(0)).collect()
+/// A session that looks at what the others do, and counts what it asks itself.
+struct Watch {
+    client: Client,
+    asked: Cell<i64>,
 }
 
-async fn transactions(client: &Client) -> i64 {
-    let count = "select pg_stat_force_next_flush(),
-        (select xact_commit from pg_stat_database where datname = current_database())";
-    let row = client.query_one(count, &[]).await.expect("a count");
-    row.get(1)
+impl Watch {
+    async fn of(store: &Postgres) -> Self {
+        Self {
+            client: store.client().await,
+            asked: Cell::new(0),
+        }
+    }
+
+    async fn ask(&self, sql: &str) -> Vec<Row> {
+        self.asked.set(self.asked.get() + 1);
+        self.client.query(sql, &[]).await.expect("an answer")
+    }
+
+    /// The sessions of read models.
+    async fn sessions(&self) -> Vec<i32> {
+        let pids = "select pid from pg_stat_activity
+            where application_name = 'refold read' and datname = current_database()";
+        self.ask(pids).await.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// Transactions of the others so far, in this database.
+    async fn transactions(&self) -> i64 {
+        let count = "select pg_stat_force_next_flush(),
+            (select xact_commit from pg_stat_database where datname = current_database())";
+        let all: i64 = self.ask(count).await[0].get(1);
+        all - self.asked.get()
+    }
+
+    /// Waits until somebody has looked at the marks so many times more.
+    async fn looks_at_marks(&self, times: usize) {
+        let begun = "select pid, query_start::text from pg_stat_activity
+            where application_name = 'refold read' and datname = current_database()
+                and query like '-- The marks of the versions%'";
+        let mut seen = HashSet::new();
+        eventually("the marks are looked at", async || {
+            let rows = self.ask(begun).await;
+            seen.extend(
+                rows.iter()
+                    .map(|row| (row.get::<_, i32>(0), row.get::<_, String>(1))),
+            );
+            seen.len() >= times
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
 async fn many_who_wait_for_a_mark_cost_one_look_and_all_are_told() {
     const WAITERS: usize = 2_000;
+    const LOOKS: usize = 40;
     let store = Postgres::fresh().await;
     let (mut writer, mut picture) = loaded(&store, &WIDE_V1, 0, 10).await.expect("a partition");
     loaded(&store, &WIDE_V1, 1, 10).await.expect("a partition");
@@ -66,7 +108,7 @@ async fn many_who_wait_for_a_mark_cost_one_look_and_all_are_told() {
     store.registry().make_ready(version).await.expect("ready");
     let active = store.registry().activate_first(version, "test").await;
     active.expect("it becomes active");
-    let client = store.client().await;
+    let watch = Watch::of(&store).await;
     let options = ReadOptions {
         refresh: Duration::from_secs(3_600),
         ..ReadOptions::default()
@@ -76,8 +118,8 @@ async fn many_who_wait_for_a_mark_cost_one_look_and_all_are_told() {
         let other = store.read_model().read("wide", "1").await;
         other.expect("an answer");
     }
-    let known = sessions(&client).await;
-    let before = transactions(&client).await;
+    let known = watch.sessions().await;
+    let before = watch.transactions().await;
     let reads = Arc::new(PgReadModel::new(&store.options, options));
     let key = at_home().to_string();
     let found = reads.read_marked("wide", &key).await.expect("an answer");
@@ -88,8 +130,8 @@ async fn many_who_wait_for_a_mark_cost_one_look_and_all_are_told() {
             tokio::spawn(async move { reads.mark_passes("wide", FIRST, Offset(10)).await })
         })
         .collect();
-    // sleep: nothing happens, which is what is measured: the mark does not move, nobody is told.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // The mark does not move, and nobody is told.
+    watch.looks_at_marks(LOOKS).await;
     assert!(waiters.iter().all(|waiter| !waiter.is_finished()));
     picture.put(&int_cell(at_home()), 7, 2, 10).expect("a row");
     let batch = picture.batch(10, 11).expect("a batch");
@@ -102,16 +144,14 @@ async fn many_who_wait_for_a_mark_cost_one_look_and_all_are_told() {
     assert_eq!(found.next, Offset(11));
     // Its connections tell the server what they did when they end.
     drop(reads);
-    while sessions(&client)
-        .await
-        .iter()
-        .any(|pid| !known.contains(pid))
-    {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    let took = transactions(&client).await - before;
-    println!("{WAITERS} waiters for a second: {took} transactions");
-    // One look in 20 ms, and what the test itself asks.
+    eventually("its connections end", async || {
+        let sessions = watch.sessions().await;
+        sessions.iter().all(|pid| known.contains(pid))
+    })
+    .await;
+    let took = watch.transactions().await - before;
+    println!("{WAITERS} waiters, {LOOKS} looks and more: {took} transactions");
+    // One for each look, and a few for everything else; not one for each waiter.
     assert!(took < WAITERS as i64 / 4, "{took}");
 }
 
@@ -133,8 +173,8 @@ async fn whoever_waits_for_a_version_that_is_switched_away_waits_for_its_success
     };
     support::switch(&store, &WIDE_V1, &WIDE_V2).await;
     write(&store, &WIDE_V1, 10).await;
-    // sleep: ten looks at the marks, none of which may tell anybody.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    // None of these may tell anybody.
+    Watch::of(&store).await.looks_at_marks(10).await;
     assert!(
         !waiting.is_finished(),
         "told of a version that serves no more"

@@ -16,20 +16,13 @@ use refold_store_postgres::RowChange;
 use refold_store_postgres::Wanted;
 
 use support::Postgres;
+use support::count;
+use support::eventually;
+use support::run;
 
 /// Rows of the partition, which are also its offsets.
 const HISTORY: i64 = 40;
 const FIRST: Partition = Partition(0);
-
-async fn run(store: &Postgres, sql: &str) {
-    let client = store.client().await;
-    client.batch_execute(sql).await.expect("a statement");
-}
-
-async fn count(store: &Postgres, sql: &str) -> i64 {
-    let row = store.client().await.query_one(sql, &[]).await;
-    row.expect("a count").get(0)
-}
 
 /// A table whose writer is gone, its name, and its right rows.
 async fn table(store: &Postgres) -> (String, Vec<Wanted>) {
@@ -37,9 +30,10 @@ async fn table(store: &Postgres) -> (String, Vec<Wanted>) {
     drop(loaded.expect("a partition is loaded"));
     let owned =
         "select count(*) from refold.offsets o join pg_stat_activity a on a.pid = o.owner_pid";
-    while count(store, owned).await > 0 {
-        tokio::task::yield_now().await;
-    }
+    eventually("the writer is gone", async || {
+        count(store, owned).await == 0
+    })
+    .await;
     let id = count(
         store,
         "select id from refold.versions where label = 'wide_v1'",

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use std::time::Instant;
 
 use refold_domain::spec::ProjectionSpec;
 use refold_domain::version::VersionId;
@@ -25,6 +24,7 @@ use refold_store_postgres::ReadOptions;
 use tokio_postgres::Client;
 
 use support::Postgres;
+use support::eventually;
 use support::ready;
 
 const SPECS: [ProjectionSpec; 3] = [WIDE_V1, WIDE_V2, WIDE_V3];
@@ -147,10 +147,10 @@ async fn whatever_happens_at_once_one_version_serves_and_the_audit_tells_how() {
     assert_eq!(count(&client, told).await, promotions);
 }
 
+/// The second one: both wait for the row that says who serves, in the order in which they came.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_switch_and_an_abort_at_once_one_is_refused() {
-    let (mut switched, mut aborted) = (0, 0);
-    for round in 0..8 {
+    for switch_first in [true, false, true, false] {
         let store = Postgres::fresh().await;
         let old = ready(&store, &WIDE_V1).await;
         let new = ready(&store, &WIDE_V2).await;
@@ -165,27 +165,51 @@ async fn of_a_switch_and_an_abort_at_once_one_is_refused() {
             reason: "given up".to_owned(),
         };
         let (one, other) = (registry.clone(), registry.clone());
-        let switch = tokio::spawn(async move { try_switch(&one, (new, &WIDE_V2)).await });
-        let abort = tokio::spawn(async move {
-            // sleep: a little longer each round, so that the abort meets the switch at all of its steps.
-            tokio::time::sleep(Duration::from_millis(3 * round)).await;
-            other.retire_as(&request).await
-        });
+        let switch = async move { try_switch(&one, (new, &WIDE_V2)).await };
+        let abort = async move { other.retire_as(&request).await };
+
+        let holder = store.client().await;
+        let hold = "begin; select 1 from refold.active where name = 'wide' for update";
+        holder.batch_execute(hold).await.expect("a lock");
+        let (switch, abort) = if switch_first {
+            let switch = tokio::spawn(switch);
+            waiting(&store, 1).await;
+            (switch, tokio::spawn(abort))
+        } else {
+            let abort = tokio::spawn(abort);
+            waiting(&store, 1).await;
+            (tokio::spawn(switch), abort)
+        };
+        waiting(&store, 2).await;
+        holder.batch_execute("commit").await.expect("no lock");
+
         let (switch, abort) = (switch.await, abort.await);
         let (switch, abort) = (switch.expect("no panic"), abort.expect("no panic"));
-        assert_ne!(switch, abort.is_ok(), "round {round}: {abort:?}");
+        assert_eq!(
+            (switch, abort.is_ok()),
+            (switch_first, !switch_first),
+            "{abort:?}"
+        );
         let active = registry.active("wide").await.expect("an answer");
         let serving = active.map(|a| (a.version, a.generation));
         let state = registry.version("wide_v2").await.expect("a version").state;
-        if switch {
-            switched += 1;
-            assert_eq!((serving, state), (Some((new, 2)), VersionState::Active));
-        } else {
-            aborted += 1;
-            assert_eq!((serving, state), (Some((old, 1)), VersionState::Retired));
-        }
+        let wanted = match switch_first {
+            true => (Some((new, 2)), VersionState::Active),
+            false => (Some((old, 1)), VersionState::Retired),
+        };
+        assert_eq!((serving, state), wanted);
     }
-    println!("{switched} switches, {aborted} aborts");
+}
+
+/// Waits until so many sessions of the database wait for a lock.
+async fn waiting(store: &Postgres, sessions: i64) {
+    let locked = "select count(*) from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'";
+    let client = store.client().await;
+    eventually("sessions wait for a lock", async || {
+        count(&client, locked).await == sessions
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -299,11 +323,11 @@ async fn a_version_is_dropped_under_its_readers_and_none_of_them_fails() {
     );
     slow.batch_execute("commit").await.expect("its end");
     // Readers of the api are as short as a statement: one of them may still be in its own.
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while let Err(error) = registry.drop_retired(old, Duration::ZERO, "test").await {
-        assert!(Instant::now() < deadline, "{error}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    eventually("it is dropped", async || {
+        let dropped = registry.drop_retired(old, Duration::ZERO, "test").await;
+        dropped.is_ok()
+    })
+    .await;
     let gone = format!("select count(*) from pg_class where oid = to_regclass('{table}')");
     assert_eq!(count(&slow, &gone).await, 0);
     let view = "select count(*) from pg_class where oid = to_regclass('public.wide_v1')";

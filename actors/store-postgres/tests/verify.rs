@@ -28,6 +28,8 @@ use refold_store_postgres::ScanReport;
 use tokio::task::JoinHandle;
 
 use support::Postgres;
+use support::count;
+use support::run;
 
 /// Rows of each partition's history, which are also its first offsets.
 const HISTORY: i64 = 40;
@@ -111,16 +113,6 @@ async fn new_leaf(store: &Postgres, partition: i32) -> String {
         "select 'rm.v' || id || '_p' || $1::int from refold.versions where label = 'wide_v2'";
     let row = store.client().await.query_one(leaf, &[&partition]).await;
     row.expect("a leaf").get(0)
-}
-
-async fn run(store: &Postgres, sql: &str) {
-    let client = store.client().await;
-    client.batch_execute(sql).await.expect("a statement");
-}
-
-async fn count(store: &Postgres, sql: &str) -> i64 {
-    let row = store.client().await.query_one(sql, &[]).await;
-    row.expect("a count").get(0)
 }
 
 async fn both_loaded(store: &Postgres) -> Vec<(Written, Written)> {

@@ -5,6 +5,9 @@
 
 pub(crate) mod proxy;
 
+use std::time::Duration;
+use std::time::Instant;
+
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
 use refold_domain::spec::ProjectionSpec;
@@ -29,6 +32,12 @@ use tokio_postgres::Client;
 use tokio_postgres::NoTls;
 
 use proxy::Proxy;
+
+/// How long a condition may take to hold.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Between two looks at a condition.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// A migrated database and every port to it.
 pub(crate) struct Postgres {
@@ -80,6 +89,27 @@ impl Postgres {
         let (client, connection) = connected.expect("a connection");
         tokio::spawn(connection);
         client
+    }
+}
+
+/// Runs statements.
+pub(crate) async fn run(store: &Postgres, sql: &str) {
+    let client = store.client().await;
+    client.batch_execute(sql).await.expect("a statement");
+}
+
+/// The one number of an answer.
+pub(crate) async fn count(store: &Postgres, sql: &str) -> i64 {
+    let row = store.client().await.query_one(sql, &[]).await;
+    row.expect("a count").get(0)
+}
+
+/// Looks at a condition until it holds.
+pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(LOOK).await;
     }
 }
 
