@@ -17,6 +17,9 @@ use crate::watch::MarkWatch;
 /// Bound of a command that works through a whole log.
 const WHOLE_LOG: Duration = Duration::from_secs(120);
 
+/// How long a version may take to get into a state.
+const IN_STATE: Duration = Duration::from_secs(60);
+
 /// What a log is made of.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Stream {
@@ -230,6 +233,21 @@ impl World {
         let mut replay = self.projector(Mode::Replay, version).start();
         replay.succeed(WHOLE_LOG);
         replay
+    }
+
+    /// Starts a projector that stays at the tail, and waits until its version is in `state`.
+    ///
+    /// # Panics
+    /// When it is not within a minute.
+    pub fn start(&self, mode: Mode, version: &str, state: &str) -> Process {
+        let launch = self.projector(mode, version);
+        let projector = match mode {
+            Mode::Live => launch.start(),
+            Mode::Replay => launch.arg("--catch-up").start(),
+        };
+        let is = || self.state(version).as_deref() == Some(state);
+        self.wait(&format!("{version} is {state}"), IN_STATE, is);
+        projector
     }
 
     /// A session of its own, for what has to stay open.

@@ -9,7 +9,6 @@ use refold_e2e::Answer;
 use refold_e2e::Api;
 use refold_e2e::Exit;
 use refold_e2e::Mode;
-use refold_e2e::Process;
 use refold_e2e::Stream;
 use refold_e2e::World;
 use refold_store_postgres::PgVerifier;
@@ -27,21 +26,10 @@ const BOUND: Duration = Duration::from_secs(60);
 const LIVE: &str = "accounts_v3";
 const NEW: &str = "accounts_v4";
 
-fn start(world: &World, mode: Mode, version: &str, state: &str) -> Process {
-    let launch = world.projector(mode, version);
-    let projector = match mode {
-        Mode::Live => launch.start(),
-        Mode::Replay => launch.arg("--catch-up").start(),
-    };
-    let is = || world.state(version).as_deref() == Some(state);
-    world.wait(&format!("{version} is {state}"), BOUND, is);
-    projector
-}
-
 /// Both versions at the end of the log, and nobody who moves them.
 fn at_rest(name: &str) -> World {
     let world = World::seeded(name, STREAM);
-    start(&world, Mode::Live, LIVE, "active").drain(BOUND);
+    world.start(Mode::Live, LIVE, "active").drain(BOUND);
     world.replay(NEW);
     assert_eq!(world.state(NEW).as_deref(), Some("ready"));
     world
@@ -281,7 +269,7 @@ fn rows_that_were_harmed_behind_the_projector_are_told_and_put_right_and_it_goes
     assert_eq!(world.cell(&lost), "lost");
 
     // A projector that owns the partition keeps rows and sums in its memory: it comes first.
-    let mut projector = start(&world, Mode::Replay, NEW, "ready");
+    let mut projector = world.start(Mode::Replay, NEW, "ready");
     let owned =
         "select count(*) from refold.offsets o join pg_stat_activity a on a.pid = o.owner_pid
         where o.version = (select id from refold.versions where label = 'accounts_v4')
@@ -366,8 +354,8 @@ fn it_goes_on(world: &World) {
     let tail = world.tail(20_000, Duration::from_secs(2));
     tail.start().succeed(BOUND);
     let mut both = [
-        start(world, Mode::Live, LIVE, "active"),
-        start(world, Mode::Replay, NEW, "ready"),
+        world.start(Mode::Live, LIVE, "active"),
+        world.start(Mode::Replay, NEW, "ready"),
     ];
     let ended = || {
         let applied = world.applied(NEW);

@@ -24,17 +24,6 @@ const BOUND: Duration = Duration::from_secs(60);
 /// No tail of these tests is needed for longer; it is stopped before.
 const TAIL: Duration = Duration::from_secs(300);
 
-fn start(world: &World, mode: Mode, version: &str, state: &str) -> Process {
-    let launch = world.projector(mode, version);
-    let projector = match mode {
-        Mode::Live => launch.start(),
-        Mode::Replay => launch.arg("--catch-up").start(),
-    };
-    let is = || world.state(version).as_deref() == Some(state);
-    world.wait(&format!("{version} is {state}"), BOUND, is);
-    projector
-}
-
 /// Rows of `left` that `right` does not have, on these columns.
 fn only_in(world: &World, left: &str, right: &str, columns: &str) -> Vec<Vec<String>> {
     world.sql(&format!(
@@ -45,10 +34,10 @@ fn only_in(world: &World, left: &str, right: &str, columns: &str) -> Vec<Vec<Str
 #[test]
 fn two_pairs_of_versions_are_proven_equal_while_the_tail_moves() {
     let world = World::seeded("pairs", STREAM);
-    let v3 = start(&world, Mode::Live, "accounts_v3", "active");
+    let v3 = world.start(Mode::Live, "accounts_v3", "active");
     let tail = world.tail(2_000, TAIL).start();
-    let others = ["accounts_v103", "accounts_v4"]
-        .map(|version| start(&world, Mode::Replay, version, "ready"));
+    let others =
+        ["accounts_v103", "accounts_v4"].map(|version| world.start(Mode::Replay, version, "ready"));
     let history = STREAM.events as i64;
     let moves = || world.applied("accounts_v3") > history;
     world.wait("the tail moves", BOUND, moves);
@@ -157,7 +146,7 @@ fn state_of<'a>(projections: &'a Value, version: &str) -> &'a Value {
 #[test]
 fn a_version_is_promoted_and_rolled_back_through_cli_and_http() {
     let world = World::seeded("promote", STREAM);
-    let mut v3 = start(&world, Mode::Live, "accounts_v3", "active");
+    let mut v3 = world.start(Mode::Live, "accounts_v3", "active");
     let mut tail = world.tail(1_000, TAIL).start();
     let api = world.api("accounts");
     let before = api.get("/aggregate/1");
@@ -166,7 +155,7 @@ fn a_version_is_promoted_and_rolled_back_through_cli_and_http() {
     assert_eq!(unknown.status, 404, "{unknown:?}");
     unknown.problem("version_not_found");
 
-    let mut v4 = start(&world, Mode::Replay, "accounts_v4", "ready");
+    let mut v4 = world.start(Mode::Replay, "accounts_v4", "ready");
     a_switch_without_a_scan_is_refused(&api);
     let scanned = verify(&world, "accounts_v4", "accounts_v3");
     assert_eq!(scanned.exit, Exit::Code(0), "{scanned:?}");
@@ -380,7 +369,9 @@ fn assert_finds(answer: &Answer, key: &str) {
 #[test]
 fn what_is_changed_behind_the_projectors_is_found_and_holds_the_promotion_back() {
     let world = World::seeded("planted", STREAM);
-    start(&world, Mode::Live, "accounts_v3", "active").drain(BOUND);
+    world
+        .start(Mode::Live, "accounts_v3", "active")
+        .drain(BOUND);
     for version in ["accounts_v4", "accounts_v103"] {
         world.replay(version);
         assert_eq!(world.state(version).as_deref(), Some("ready"));

@@ -14,7 +14,6 @@ use super::scene::PAIR;
 use super::scene::STREAM;
 use super::scene::api;
 use super::scene::row;
-use super::scene::start;
 
 /// A read has two seconds, the registry waits three for a connection.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -26,7 +25,7 @@ fn an_api_without_a_database_says_so_in_time_and_serves_when_it_is_back() {
     let mut server = server.expect("a server");
     let world = World::at(&testing::stack().kafka, &server.dsn(), "api-away", STREAM);
     world.seed();
-    let _live = start(&world, refold_e2e::Mode::Live, PAIR[0], "active");
+    let _live = world.start(refold_e2e::Mode::Live, PAIR[0], "active");
     let api = api(&world, &[]);
     row(&api.get("/aggregate/1"));
     for round in 0..2 {

@@ -17,7 +17,6 @@ use super::scene::STREAM;
 use super::scene::Until;
 use super::scene::api;
 use super::scene::row;
-use super::scene::start;
 use super::scene::switch;
 use super::scene::two_versions;
 
@@ -47,7 +46,7 @@ fn building(world: &World, version: &str) -> refold_e2e::Process {
 #[test]
 fn a_build_that_is_given_up_over_http_stops_its_projector_and_goes() {
     let world = World::seeded("abort_http", STREAM);
-    let _live = start(&world, Mode::Live, PAIR[0], "active");
+    let _live = world.start(Mode::Live, PAIR[0], "active");
     let version = PAIR[1];
     let mut build = building(&world, version);
     let id = world.version_id(version);
@@ -100,7 +99,7 @@ fn a_build_that_is_given_up_over_http_stops_its_projector_and_goes() {
 #[test]
 fn a_build_is_given_up_by_a_command_that_refuses_what_is_no_build() {
     let world = World::seeded("abort_command", STREAM);
-    let _live = start(&world, Mode::Live, PAIR[0], "active");
+    let _live = world.start(Mode::Live, PAIR[0], "active");
     let version = PAIR[1];
     let mut build = building(&world, version);
     let refused = |answer: Answer, code: i32, part: &str| {

@@ -25,23 +25,11 @@ pub(crate) const TAIL: Duration = Duration::from_secs(300);
 /// A version and one that runs the same fold under another number.
 pub(crate) const PAIR: [&str; 2] = ["accounts_v3", "accounts_v103"];
 
-/// A projector whose version is in a state.
-pub(crate) fn start(world: &World, mode: Mode, version: &str, state: &str) -> Process {
-    let launch = world.projector(mode, version);
-    let projector = match mode {
-        Mode::Live => launch.start(),
-        Mode::Replay => launch.arg("--catch-up").start(),
-    };
-    let is = || world.state(version).as_deref() == Some(state);
-    world.wait(&format!("{version} is {state}"), BOUND, is);
-    projector
-}
-
 /// The first of two versions serves, the other one is ready.
 pub(crate) fn two_versions(world: &World, pair: [&str; 2]) -> [Process; 2] {
     [
-        start(world, Mode::Live, pair[0], "active"),
-        start(world, Mode::Replay, pair[1], "ready"),
+        world.start(Mode::Live, pair[0], "active"),
+        world.start(Mode::Replay, pair[1], "ready"),
     ]
 }
 
