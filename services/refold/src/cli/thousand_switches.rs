@@ -21,9 +21,13 @@ pub struct BenchThousandSwitchesArgs {
     /// Events per second that keep coming from before the rebuild to behind the last read.
     #[arg(long, default_value = "5000")]
     pub tail_rate: Count,
-    /// Sessions that read, each one read at a time over a connection of its own (closed loop).
+    /// Sessions that read, each one read at a time over a connection of its own.
     #[arg(long, default_value_t = 16)]
     pub readers: usize,
+    /// Reads per second of all sessions together, on a schedule; a read counts from when it was
+    /// due. 0: each session reads again as soon as it has an answer (closed loop).
+    #[arg(long, default_value = "0")]
+    pub read_rate: Count,
     /// Cycles: the new version is promoted, and then the old one again.
     #[arg(long, default_value = "1000")]
     pub cycles: Count,

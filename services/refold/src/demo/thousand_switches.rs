@@ -11,6 +11,7 @@
 
 mod switches;
 
+use std::num::NonZeroU64;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,7 +98,9 @@ pub(crate) async fn run(
     let outcome = play(&args, &mut scene, pair).await;
     let closed = scene.close().await;
     let measured = outcome?;
-    let result = measured.to_json();
+    let mut result = measured.to_json();
+    result["sessions"] = json!(args.readers);
+    result["read_rate"] = json!(args.read_rate.0);
     write(&out.join("switches.csv"), &measured.switches.csv())?;
     write(
         &out.join("failed-reads.txt"),
@@ -154,6 +157,7 @@ async fn play(
         sessions: args.readers,
         aggregates: args.stream.aggregates.0,
         seed: args.stream.seed,
+        rate: NonZeroU64::new(args.read_rate.0),
     });
     let run = Run {
         args,

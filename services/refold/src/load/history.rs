@@ -1,8 +1,14 @@
-//! Closed-loop sessions whose answers are held against the history of the registry: no answer may
-//! show an earlier generation than one that was complete before its read began, and none may name
-//! a version that did not serve in the generation that it names.
+//! Sessions whose answers are held against the history of the registry: no answer may show an
+//! earlier generation than one that was complete before its read began, and none may name a
+//! version that did not serve in the generation that it names.
+//!
+//! Sessions with a rate read on a schedule that is made before the run (open loop), and a read
+//! counts from the moment when it was due, so that a stall is not hidden by the reads that it
+//! kept from starting (coordinated omission). Without one, each reads again as soon as it has an
+//! answer (closed loop), which measures what a server that is never idle takes.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -42,6 +48,17 @@ pub(crate) struct SessionsPlan {
     pub(crate) aggregates: u64,
     /// Decides which ids are read.
     pub(crate) seed: u64,
+    /// Reads per second of all sessions together; `None` is a closed loop.
+    pub(crate) rate: Option<NonZeroU64>,
+}
+
+impl SessionsPlan {
+    /// When a session's read is due, counted from the start: the sessions take turns.
+    fn due(&self, session: u64, read: u64) -> Option<Duration> {
+        let rate = self.rate?.get() as f64;
+        let before = read * self.sessions as u64 + session;
+        Some(Duration::from_secs_f64(before as f64 / rate))
+    }
 }
 
 /// What answers said of their origin.
@@ -95,7 +112,8 @@ impl Told {
 /// The outcome of all sessions.
 #[derive(Debug, Clone)]
 pub(crate) struct SessionsReport {
-    /// By session: when each read began and how long it took, in microseconds.
+    /// By session: when each read began, or was due, and how long it took from then, in
+    /// microseconds.
     pub(crate) reads: Vec<Vec<(u64, u32)>>,
     /// Reads that failed.
     pub(crate) failed: u64,
@@ -210,9 +228,13 @@ async fn session(plan: Arc<SessionsPlan>, shared: Arc<Shared>, nth: u64) -> Sess
         let id = (1 + number(seed, drawn) % plan.aggregates.max(1)) as i64;
         drawn += 1;
         let uri = format!("{}/aggregate/{id}", plan.api);
+        let due = plan.due(nth, drawn - 1);
+        if let Some(due) = due {
+            tokio::time::sleep_until((shared.began + due).into()).await;
+        }
         // Before the read begins: what others show while it is under way binds it to nothing.
         let floor = shared.shown.load(Ordering::SeqCst);
-        let at = shared.began.elapsed();
+        let at = due.unwrap_or_else(|| shared.began.elapsed());
         let outcome = read(&client, &uri, id, true).await.and_then(origin);
         let latency = shared.began.elapsed().saturating_sub(at);
         let latency = u32::try_from(micros(latency)).unwrap_or(u32::MAX);
@@ -289,6 +311,25 @@ mod tests {
             (2, 4, "accounts_v4"),
         ]);
         assert_eq!(told.torn(&history()), 3);
+    }
+
+    #[test]
+    fn sessions_take_turns_on_one_schedule() {
+        let mut plan = SessionsPlan {
+            api: String::new(),
+            sessions: 4,
+            aggregates: 1,
+            seed: 1,
+            rate: NonZeroU64::new(1_000),
+        };
+        let due = |session, read| plan.due(session, read).map(|due| due.as_millis());
+        assert_eq!(
+            [due(0, 0), due(3, 0), due(0, 1)],
+            [Some(0), Some(3), Some(4)]
+        );
+        assert_eq!(due(1, 1_000), Some(4_001));
+        plan.rate = None;
+        assert_eq!(plan.due(0, 1), None);
     }
 
     #[test]
