@@ -53,6 +53,9 @@ const FIRST_SWITCH: &str = include_str!("sql/promote_first_switch.sql");
 const FIRST_ACTIVE: &str =
     "select version, generation from refold.active where name = $1 for update";
 
+/// What a switch runs while it holds its locks.
+const PREPARED: [&str; 6] = [ACTIVE, VERSIONS, BARRIER, BEHIND, EVIDENCE, SWITCH];
+
 /// What the transaction read of a barrier.
 struct Barrier {
     switch: OffsetVector,
@@ -66,7 +69,7 @@ pub(crate) async fn promote(
     request: &PromoteRequest,
     specs: Specs<'_>,
 ) -> Result<Promotion, RegistryError> {
-    let transaction = sessions.start().await?;
+    let transaction = sessions.start(&PREPARED).await?;
     let started = transaction.begun();
     let (xid, found) = futures::join!(
         transaction.begin(SETTINGS),

@@ -1,6 +1,7 @@
 //! One connection with deadlines, and a commit that is believed only when the
 //! server says so.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;
@@ -85,6 +86,8 @@ pub(crate) struct Session {
     deadline: Duration,
     /// Settings that each transaction begins with; empty where the session has them.
     local: &'static str,
+    /// What was prepared by [`Session::keep`], by its text.
+    kept: HashMap<&'static str, Statement>,
 }
 
 /// What a transaction of the registry gets where no session can be set up.
@@ -140,6 +143,7 @@ impl Session {
                 Pooler::None => "",
                 Pooler::Transaction => LOCAL,
             },
+            kept: HashMap::new(),
         };
         if options.pooler == Pooler::None {
             let what = "set the session up";
@@ -200,6 +204,30 @@ impl Session {
         let rows = self.client.query_typed(sql, &parameters);
         let row = self.within(what, rows).await?.into_iter().next();
         row.ok_or_else(|| StoreError::Refused(format!("{what}: no row came back")))
+    }
+
+    /// Prepares those of the statements that are not prepared yet, for as long as this session
+    /// lasts: the server parses and plans them once, and not while somebody waits for a lock
+    /// that they took. Nothing is done where the session is lent by a pooler.
+    pub(crate) async fn keep(&mut self, statements: &[&'static str]) -> Result<(), StoreError> {
+        if !self.local.is_empty() {
+            return Ok(());
+        }
+        let missing = statements
+            .iter()
+            .filter(|sql| !self.kept.contains_key(**sql));
+        let preparing = missing.map(|sql| async {
+            let statement = self.prepare("prepare a statement", sql).await?;
+            Ok::<_, StoreError>((*sql, statement))
+        });
+        let prepared = futures::future::try_join_all(preparing).await?;
+        self.kept.extend(prepared);
+        Ok(())
+    }
+
+    /// What [`Session::keep`] prepared for this text.
+    pub(crate) fn kept(&self, sql: &str) -> Option<&Statement> {
+        self.kept.get(sql)
     }
 
     /// Prepares a statement for this session.

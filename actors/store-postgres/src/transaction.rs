@@ -13,6 +13,7 @@ use std::time::Instant;
 use bb8::ManageConnection;
 use bb8::Pool;
 use bb8::PooledConnection;
+use bb8::QueueStrategy;
 use bb8::RunError;
 use refold_ports::registry::RegistryError;
 use refold_ports::sink::StoreError;
@@ -85,6 +86,8 @@ impl Sessions {
             .max_size(POOL_SIZE)
             .connection_timeout(CHECK_OUT)
             .retry_connection(false)
+            // The session that was used last has the catalog and the plans in its memory.
+            .queue_strategy(QueueStrategy::Lifo)
             .build_unchecked(manager);
         Self { pool }
     }
@@ -112,14 +115,20 @@ impl Sessions {
     /// Begins a writing transaction with the isolation and time-outs in `settings`
     /// (statements, `set local ..`).
     pub(crate) async fn begin(&self, settings: &str) -> Result<Transaction<'_>, RegistryError> {
-        let transaction = self.start().await?;
+        let transaction = self.start(&[]).await?;
         let xid = transaction.begin(settings).await?;
         Ok(transaction.with(xid))
     }
 
-    /// Checks a connection out for a transaction whose first statements are sent with its `begin`.
-    pub(crate) async fn start(&self) -> Result<Transaction<'_>, RegistryError> {
+    /// Checks a connection out for a transaction whose first statements are sent with its
+    /// `begin`. The `prepared` ones are prepared before that, once for each connection.
+    pub(crate) async fn start(
+        &self,
+        prepared: &[&'static str],
+    ) -> Result<Transaction<'_>, RegistryError> {
         let mut connection = self.check_out().await?;
+        let kept = connection.session.keep(prepared).await;
+        kept.map_err(registry_error)?;
         connection.in_transaction = true;
         Ok(Transaction {
             connection,
@@ -247,8 +256,18 @@ pub(crate) async fn query(
     sql: &str,
     parameters: &[&dyn Parameter],
 ) -> Result<Vec<Row>, RegistryError> {
-    let parameters = typed(parameters);
-    let rows = session.client().query_typed(sql, &parameters);
+    let rows = async {
+        match session.kept(sql) {
+            Some(statement) => {
+                let values: Vec<_> = parameters.iter().map(|p| p.value()).collect();
+                session.client().query(statement, &values).await
+            }
+            None => {
+                let parameters = typed(parameters);
+                session.client().query_typed(sql, &parameters).await
+            }
+        }
+    };
     session.within(what, rows).await.map_err(registry_error)
 }
 
@@ -272,5 +291,73 @@ pub(crate) fn registry_error(error: StoreError) -> RegistryError {
         StoreError::Fenced(_) | StoreError::CutAt { .. } | StoreError::Refused(_) => {
             RegistryError::Failed(sentence)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn sessions() -> Sessions {
+        let dsn = refold_local::testing::fresh_database("transaction").expect("a database");
+        let options = SessionOptions::parse(&dsn).expect("a connection string");
+        let sessions = Sessions::new(&options);
+        let client = sessions.check_out().await.expect("a connection");
+        let made = client
+            .session
+            .batch("make a table", "create table public.t (n int primary key)");
+        made.await.expect("a table");
+        drop(client);
+        sessions
+    }
+
+    async fn rows(sessions: &Sessions) -> i64 {
+        let counted = sessions
+            .query("count", "select count(*) from public.t", &[])
+            .await;
+        field(&counted.expect("an answer")[0], 0).expect("a number")
+    }
+
+    #[tokio::test]
+    async fn a_statement_that_is_sent_with_its_commit_is_in_or_changed_nothing() {
+        let sessions = sessions().await;
+        let insert = "insert into public.t values ($1) returning n";
+        let begun = sessions
+            .begin("set local lock_timeout = '1s'")
+            .await
+            .expect("begun");
+        let row = begun.one_and_commit("insert", insert, &[&1_i32]).await;
+        assert_eq!(field::<i32>(&row.expect("a row"), 0), Ok(1));
+        assert_eq!(rows(&sessions).await, 1);
+
+        let begun = sessions
+            .begin("set local lock_timeout = '1s'")
+            .await
+            .expect("begun");
+        begun
+            .query("insert", insert, &[&2_i32])
+            .await
+            .expect("a row");
+        let twice = begun.one_and_commit("insert", insert, &[&1_i32]).await;
+        let sentence = twice.expect_err("a key comes twice").to_string();
+        assert!(sentence.contains("duplicate key"), "{sentence}");
+        assert_eq!(rows(&sessions).await, 1, "nor is what came before it");
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_with_a_begin_is_inside_of_the_transaction() {
+        let sessions = sessions().await;
+        let starting = sessions.start(&[]).await.expect("a connection");
+        let (xid, seen) = futures::join!(
+            starting.begin("set local lock_timeout = '1s'"),
+            starting.one("ask", "select pg_current_xact_id()::text", &[])
+        );
+        let xid = xid.expect("begun");
+        let seen: String = field(&seen.expect("an answer"), 0).expect("a text");
+        assert_eq!(seen, xid);
+        starting.with(xid).rollback().await.expect("rolled back");
+        // A transaction that was not begun cannot be committed by mistake.
+        let starting = sessions.start(&[]).await.expect("a connection");
+        assert!(starting.commit().await.is_err());
     }
 }
