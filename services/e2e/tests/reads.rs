@@ -1,9 +1,11 @@
 //! Readers that never notice: what the api answers while versions come, switch and go, while
-//! somebody waits for a write, while a candidate is compared, through a pooler, and without
-//! a database.
+//! somebody waits for a write, while a candidate is compared, while an api dies in the middle of a
+//! switch, through a pooler, and without a database.
 
 #[path = "reads/away.rs"]
 mod away;
+#[path = "reads/crash.rs"]
+mod crash;
 #[path = "reads/ending.rs"]
 mod ending;
 #[path = "reads/freshness.rs"]

@@ -26,7 +26,7 @@ use super::scene::two_versions;
 
 /// Reads from every api while `work` runs. Generations never go back, and after each switch
 /// that has been answered no api answers from before it.
-fn read_during(apis: &[Api], work: impl FnOnce(&AtomicU64)) -> u64 {
+pub(crate) fn read_during(apis: &[Api], work: impl FnOnce(&AtomicU64)) -> u64 {
     let (stop, reads) = (AtomicBool::new(false), AtomicU64::new(0));
     // The highest generation that anybody was told of.
     let known = AtomicU64::new(0);
