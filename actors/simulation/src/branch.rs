@@ -33,6 +33,8 @@ pub enum Branch {
     UnansweredTakeOver,
     /// A batch was cut at a switch offset.
     CutAtSwitch,
+    /// A barrier was set at a mark that a batch of the other version was about to pass.
+    BarrierUnderBatch,
     /// A version stood on the switch offset when the barrier was set.
     AckAtSet,
     /// A barrier was replaced by another one before it was done.
@@ -61,6 +63,8 @@ pub enum Branch {
     ActiveKept,
     /// A promotion to a retired version was refused.
     RetiredRefused,
+    /// A promotion was refused because its version had been retired after the sums were compared.
+    RetiredAfterProof,
     /// A projector was told that its version is not projected any more.
     RetiredUnderProjector,
     /// The tables of a version were dropped.
@@ -107,7 +111,7 @@ pub enum Branch {
 
 impl Branch {
     /// All of them, in the order of their counters.
-    pub const ALL: [Self; 50] = [
+    pub const ALL: [Self; 52] = [
         Self::BatchFenced,
         Self::LoadFencedMidway,
         Self::UnknownOutcomeIn,
@@ -123,6 +127,7 @@ impl Branch {
         Self::TakenOverDuringLoad,
         Self::UnansweredTakeOver,
         Self::CutAtSwitch,
+        Self::BarrierUnderBatch,
         Self::AckAtSet,
         Self::BarrierReplaced,
         Self::DriverDied,
@@ -137,6 +142,7 @@ impl Branch {
         Self::Retired,
         Self::ActiveKept,
         Self::RetiredRefused,
+        Self::RetiredAfterProof,
         Self::RetiredUnderProjector,
         Self::Dropped,
         Self::GraceKept,

@@ -2,18 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use refold_domain::barrier::OffsetVector;
 use refold_domain::position::Offset;
 use refold_domain::position::OffsetRange;
-use refold_domain::position::Partition;
 use refold_domain::sums::Sums;
 use refold_domain::version::VersionId;
-use refold_domain::version::VersionState;
-use refold_ports::LogSource as _;
 use refold_ports::Registry as _;
 use refold_ports::memory::store::SeenPlace;
-use refold_ports::registry::BarrierRow;
-use refold_ports::registry::Promotion;
 use refold_ports::sink::BulkTarget;
 use refold_ports::sink::Committed;
 use refold_ports::sink::Lease;
@@ -23,7 +17,6 @@ use refold_projection::cell::write_bytes;
 use crate::branch::Branch;
 use crate::ledger;
 use crate::network::Fate;
-use crate::truth::Row;
 use crate::truth::Rows;
 use crate::truth::read_row;
 use crate::world::Applied;
@@ -42,16 +35,6 @@ pub(crate) const GRANTED: &str = "an epoch is granted once";
 pub(crate) const OWNED: &str = "an owner is never fenced";
 /// A load shows no row before it is committed.
 pub(crate) const HIDDEN: &str = "a load is hidden until its commit";
-/// A barrier can be completed.
-pub(crate) const COMPLETABLE: &str = "a barrier can be completed";
-/// The recorded sums are those at the switch vector, and the new version has passed it.
-pub(crate) const EXACT: &str = "a switch is exact at its vector";
-/// The versions of a switch agree on the columns that they share.
-pub(crate) const AGREES: &str = "a switch is between equal rows";
-/// A version with events missing does not become active.
-pub(crate) const WHOLE: &str = "a switch is to a version without gaps";
-/// One version is active, and it is the one that serves.
-pub(crate) const ONE_ACTIVE: &str = "one version is active and serves";
 /// A version that is not projected does not change.
 pub(crate) const STILL: &str = "a version that is not projected does not change";
 
@@ -292,7 +275,7 @@ fn first_difference(rows: &Rows, expected: &Rows) -> Option<String> {
 }
 
 /// The sums of rows.
-fn sums_of(rows: &Rows, number: u32) -> Sums {
+pub(crate) fn sums_of(rows: &Rows, number: u32) -> Sums {
     let layout = ledger::specs()
         .into_iter()
         .find(|spec| spec.number == number)
@@ -312,138 +295,4 @@ fn sums_of(rows: &Rows, number: u32) -> Sums {
         sums.add_row(&layout, &cell, &cells, row.seq);
     }
     sums
-}
-
-/// A barrier was set.
-pub(crate) async fn barrier_set(world: &World, row: &BarrierRow) {
-    let acks = world.store.acks(row.id);
-    let mut at_set = false;
-    for (partition, x) in &row.switch {
-        for version in [row.from, row.to] {
-            let next = world.store.place(version, *partition).map(|p| p.next);
-            if next.is_some_and(|next| next > *x) {
-                let next = next.unwrap_or_default();
-                world.find(
-                    COMPLETABLE,
-                    format!("version {version} {partition} is at {next}, past {x}"),
-                );
-            }
-            at_set |= acks.contains_key(&(version, *partition));
-        }
-        let end = world.log.watermarks(*partition).await.map(|log| log.high);
-        let has_more = world.seen().truth.has_more(*partition, *x);
-        if end.is_ok_and(|end| end > *x) && !has_more {
-            world.take(Branch::BarrierBeforeMarker);
-        }
-    }
-    if at_set {
-        world.take(Branch::AckAtSet);
-    }
-    if world.seen().barrier.replace(row.id).is_some() {
-        world.take(Branch::BarrierReplaced);
-    }
-}
-
-/// A promotion was committed.
-pub(crate) async fn promoted(world: &World, barrier: i64, promotion: &Promotion) {
-    let Some(from) = promotion.from else { return };
-    let to = promotion.to;
-    world.note(format_args!(
-        "promoted version {to}, generation {}",
-        promotion.generation
-    ));
-    {
-        let mut seen = world.seen();
-        seen.barrier = None;
-        let vector = promotion.switch.clone();
-        seen.switches.insert(promotion.generation, vector);
-    }
-    require_exact(world, barrier, (from, to), &promotion.switch);
-    for (partition, x) in &promotion.switch {
-        require_agreement(world, (from, to), *partition, *x);
-        let Some(place) = world.store.place(to, *partition) else {
-            continue;
-        };
-        let range = (place.start, place.next);
-        let gaps = world.seen().truth.gaps(*partition, range);
-        if gaps > 0 {
-            world.find(
-                WHOLE,
-                format!("{gaps} events of version {to} {partition} are missing"),
-            );
-        }
-    }
-    one_active(world).await;
-}
-
-fn require_exact(
-    world: &World,
-    barrier: i64,
-    (from, to): (VersionId, VersionId),
-    switch: &OffsetVector,
-) {
-    let acks = world.store.acks(barrier);
-    for (partition, x) in switch {
-        let next = world.store.place(to, *partition).map(|p| p.next);
-        if next.is_none_or(|next| next < *x) {
-            world.find(
-                EXACT,
-                format!("version {to} {partition} has not passed {x}"),
-            );
-        }
-        for version in [from, to] {
-            let start = world.store.place(version, *partition).map(|p| p.start);
-            let (number, start) = (world.number(version), start.unwrap_or_default());
-            let rows = world.seen().truth.rows(number, *partition, (start, *x));
-            if acks.get(&(version, *partition)) != Some(&sums_of(&rows, number)) {
-                world.find(
-                    EXACT,
-                    format!("the ack of version {version} {partition} is not of {x}"),
-                );
-            }
-        }
-    }
-}
-
-fn require_agreement(
-    world: &World,
-    (from, to): (VersionId, VersionId),
-    partition: Partition,
-    x: Offset,
-) {
-    let rows = |version| {
-        let start = world.store.place(version, partition).map(|p| p.start);
-        let number = world.number(version);
-        let range = (start.unwrap_or_default(), x);
-        let rows = world.seen().truth.rows(number, partition, range);
-        let total = |row: &Row| row.columns.as_ref().and_then(|c| c.first().copied());
-        let live = rows
-            .iter()
-            .filter_map(|(key, row)| Some((*key, total(row)?)));
-        live.collect::<Vec<_>>()
-    };
-    if rows(from) != rows(to) {
-        world.find(
-            AGREES,
-            format!("versions {from} and {to} differ in {partition} at {x}"),
-        );
-    }
-}
-
-/// One version at most is active, and the registry's row names it.
-pub(crate) async fn one_active(world: &World) {
-    let versions = world.store.versions().await.unwrap_or_default();
-    let active: Vec<_> = versions
-        .iter()
-        .filter(|row| row.state == VersionState::Active)
-        .map(|row| row.id)
-        .collect();
-    let serving = world.store.active(ledger::NAME).await.ok().flatten();
-    let serving: Vec<_> = serving.iter().map(|row| row.version).collect();
-    if active != serving {
-        world.find(
-            ONE_ACTIVE,
-            format!("{active:?} are active and {serving:?} serves"),
-        );
-    }
 }

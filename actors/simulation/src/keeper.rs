@@ -92,7 +92,7 @@ impl Keeper {
         let again = world.is_troubled() && world.chance.odds(0.1);
         ProjectorOptions {
             from_offset: again.then_some(Offset(0)),
-            ..world.plan.options(mode)
+            ..world.plan.options(mode, &world.chance)
         }
     }
 

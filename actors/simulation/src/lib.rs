@@ -29,6 +29,7 @@ mod report;
 mod run;
 mod stages;
 mod store;
+mod switch;
 mod trace;
 mod truth;
 mod world;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use refold_domain::cutover::Gate;
+use refold_domain::version::VersionId;
 use refold_domain::version::VersionState;
 use refold_ports::Registry as _;
 use refold_ports::registry::Promotion;
@@ -86,8 +87,12 @@ impl Operator {
         let order = self.order(number, self.generation().await);
         if self.world.chance.odds(0.6) {
             // The marks move then, and one version is ahead of the other.
-            let grown = self.world.grown.notified();
-            let _ = tokio::time::timeout(Duration::from_secs(120), grown).await;
+            let world = &self.world;
+            let moves = match world.plan.waits_for_marks && world.chance.odds(0.5) {
+                true => world.straddled.notified(),
+                false => world.grown.notified(),
+            };
+            let _ = tokio::time::timeout(Duration::from_secs(120), moves).await;
         }
         let answer = self.drive(&order).await;
         self.note(number, &answer).await;
@@ -167,9 +172,21 @@ impl Operator {
         let wait = world
             .chance
             .time(world.plan.way * 12 + Duration::from_millis(100));
+        let sees_proof = world.chance.odds(0.5);
+        let in_hurry = world.chance.odds(0.5);
         let retire = async {
-            pass(wait).await;
-            self.registry.retire(row.id, "operator", "a race").await
+            if sees_proof {
+                // The proof is on its way back to whoever drives, who does not know of this.
+                let compared = world.compared.notified();
+                let _ = tokio::time::timeout(order.deadline, compared).await;
+            } else {
+                pass(wait).await;
+            }
+            let retired = self.registry.retire(row.id, "operator", "a race").await;
+            if retired.is_ok() && in_hurry {
+                self.drop_now(row.id, Duration::ZERO).await;
+            }
+            retired
         };
         let (promoted, retired) = tokio::join!(self.drive(&order), retire);
         if retired.is_ok() {
@@ -184,13 +201,20 @@ impl Operator {
             return;
         };
         let grace = Duration::from_secs(world.chance.pick(&[0, 600]));
-        match self.registry.drop_retired(row.id, grace, "operator").await {
-            Ok(()) => world.take(Branch::Dropped),
-            Err(RegistryError::Conflict(_)) if row.state == VersionState::Retired => {
-                world.take(Branch::GraceKept);
-            }
-            Err(error) => world.note(format_args!("not dropped: {error}")),
+        let was_retired = row.state == VersionState::Retired;
+        if self.drop_now(row.id, grace).await && was_retired {
+            world.take(Branch::GraceKept);
         }
+    }
+
+    /// Drops the tables of a version; whether the registry refused to.
+    async fn drop_now(&self, version: VersionId, grace: Duration) -> bool {
+        let dropped = self.registry.drop_retired(version, grace, "operator").await;
+        match &dropped {
+            Ok(()) => self.world.take(Branch::Dropped),
+            Err(error) => self.world.note(format_args!("not dropped: {error}")),
+        }
+        matches!(dropped, Err(RegistryError::Conflict(_)))
     }
 
     async fn note(&self, number: u32, answer: &Result<Promotion, RegistryError>) {

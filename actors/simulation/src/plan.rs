@@ -116,6 +116,10 @@ pub(crate) struct Plan {
     pub(crate) blemish: Blemish,
     /// Whether the third version, whose fold is wrong, is built.
     pub(crate) builds_wrong: bool,
+    /// Whether a barrier may have to wait for the rows of the marks.
+    pub(crate) waits_for_marks: bool,
+    /// Whether every process cuts its batches by a size of its own, as two releases may.
+    own_batches: bool,
     options: ProjectorOptions,
 }
 
@@ -153,6 +157,8 @@ impl Plan {
             ]),
             builds_wrong: chance.odds(0.4),
             options: options(&chance),
+            waits_for_marks: chance.odds(0.5),
+            own_batches: chance.odds(0.5),
         }
     }
 
@@ -162,19 +168,27 @@ impl Plan {
     }
 
     /// What a process is told to do.
-    pub(crate) fn options(&self, mode: Mode) -> ProjectorOptions {
+    pub(crate) fn options(&self, mode: Mode, chance: &Chance) -> ProjectorOptions {
+        let batch = match self.own_batches {
+            true => chance.pick(&BATCHES),
+            false => self.options.batch,
+        };
         ProjectorOptions {
             mode,
             catch_up: true,
+            batch,
             ..self.options.clone()
         }
     }
 }
 
+/// Events of a batch, at most.
+const BATCHES: [usize; 3] = [1, 4, 20];
+
 fn options(chance: &Chance) -> ProjectorOptions {
     let seconds = |range| Duration::from_secs(chance.between(range));
     ProjectorOptions {
-        batch: chance.pick(&[1, 4, 20]),
+        batch: chance.pick(&BATCHES),
         batch_age: Duration::from_millis(chance.pick(&[1, 50])),
         rate_limit: chance.pick(&[None, None, Some(50)]),
         // Never tight: which keys a pass over a history takes depends on a hash that is

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use refold_domain::log::TopicIdentity;
 use refold_domain::spec::ProjectionSpec;
 use refold_domain::version::VersionId;
+use refold_domain::version::VersionState;
 use refold_ports::Registry;
 use refold_ports::memory::store::MemoryStore;
 use refold_ports::registry::ActiveRow;
@@ -23,12 +24,12 @@ use refold_ports::registry::RetireRequest;
 use refold_ports::registry::VersionRow;
 
 use crate::branch::Branch;
-use crate::judge;
 use crate::ledger;
 use crate::mutation::Mutation;
 use crate::network::Fate;
 use crate::network::Process;
 use crate::network::call;
+use crate::switch;
 use crate::world::World;
 use crate::world::pass;
 
@@ -116,7 +117,7 @@ impl Registry for SimRegistry {
         let actor = actor.to_owned();
         self.ask(|world, store| async move {
             let row = store.activate_first(version, &actor).await;
-            judge::one_active(&world).await;
+            switch::one_active(&world).await;
             row
         })
         .await
@@ -134,8 +135,9 @@ impl Registry for SimRegistry {
         to: VersionId,
     ) -> Result<BarrierRow, RegistryError> {
         self.ask(|world, store| async move {
+            wait_for_marks(&world).await;
             let row = store.set_barrier(from, to).await?;
-            judge::barrier_set(&world, &row).await;
+            switch::barrier_set(&world, &row).await;
             Ok(row)
         })
         .await
@@ -154,9 +156,13 @@ impl Registry for SimRegistry {
         columns: &[&'static str],
     ) -> Result<BarrierProof, RegistryError> {
         let (from, to, columns) = (from.clone(), to.clone(), columns.to_vec());
-        self.ask(|_, store| async move {
+        self.ask(|world, store| async move {
             let compared = store.compare_at_barrier(barrier, &from, &to, &columns);
-            compared.await
+            let proof = compared.await?;
+            switch::compared(&world, barrier);
+            world.seen().proven = Some(barrier);
+            world.compared.notify_waiters();
+            Ok(proof)
         })
         .await
     }
@@ -180,9 +186,15 @@ impl Registry for SimRegistry {
         let (request, from, to) = (request.clone(), from.clone(), to.clone());
         let fate = Fate::of_call(&self.world);
         self.ask_as(fate, |world, store| async move {
-            let promotion = store.promote(&request, &from, &to).await?;
+            let promotion = match store.promote(&request, &from, &to).await {
+                Ok(promotion) => promotion,
+                Err(error) => {
+                    note_refused(&world, &request).await;
+                    return Err(error);
+                }
+            };
             if promotion.changed {
-                judge::promoted(&world, request.barrier, &promotion).await;
+                switch::promoted(&world, request.barrier, &promotion).await;
                 if fate != Fate::Answered {
                     world.take(Branch::PromotionAnswerLost);
                 }
@@ -196,7 +208,7 @@ impl Registry for SimRegistry {
         let request = request.clone();
         self.ask(|world, store| async move {
             let retired = store.retire_as(&request).await;
-            judge::one_active(&world).await;
+            switch::one_active(&world).await;
             retired
         })
         .await
@@ -209,8 +221,40 @@ impl Registry for SimRegistry {
         actor: &str,
     ) -> Result<(), RegistryError> {
         let actor = actor.to_owned();
-        self.ask(|_, store| async move { store.drop_retired(version, grace, &actor).await })
-            .await
+        self.ask(|world, store| async move {
+            let dropped = store.drop_retired(version, grace, &actor).await;
+            switch::one_active(&world).await;
+            dropped
+        })
+        .await
+    }
+}
+
+/// The longest that a barrier waits for the rows of the marks.
+const LOCKED: Duration = Duration::from_secs(2);
+
+/// Choosing a barrier locks the marks (ADR 8), so it waits for commits and comes right behind
+/// one. In some seeds that is the moment in which it is hardest to keep: the mark that it will
+/// name lies inside of a batch that another version has on its way.
+async fn wait_for_marks(world: &World) {
+    if !(world.is_troubled() && world.plan.waits_for_marks && world.chance.odds(0.7)) {
+        return;
+    }
+    let straddled = world.straddled.notified();
+    let _ = tokio::time::timeout(LOCKED, straddled).await;
+}
+
+/// Counts a promotion that came too late for its proof.
+async fn note_refused(world: &World, request: &PromoteRequest) {
+    if world.seen().proven != Some(request.barrier) {
+        return;
+    }
+    let versions = world.store.versions().await.unwrap_or_default();
+    let row = versions.iter().find(|row| row.id == request.to);
+    let is_over =
+        |row: &VersionRow| matches!(row.state, VersionState::Retired | VersionState::Dropped);
+    if row.is_some_and(is_over) {
+        world.take(Branch::RetiredAfterProof);
     }
 }
 

@@ -20,6 +20,7 @@ use crate::operator::Operator;
 use crate::panics;
 use crate::plan::Blemish;
 use crate::reader::Reader;
+use crate::switch;
 use crate::world::Finding;
 use crate::world::World;
 use crate::world::pass;
@@ -240,5 +241,5 @@ async fn judge_all(world: &World) {
             judge::judge_place(world, (row.id, partition));
         }
     }
-    judge::one_active(world).await;
+    switch::one_active(world).await;
 }

@@ -202,6 +202,10 @@ impl SimWriter {
             other => other,
         };
         let range = commit.range;
+        let is_batch = !commit.is_load;
+        if is_batch {
+            world.seen().sent.insert(self.place, range);
+        }
         let answer = self
             .send(way, move |inner| {
                 Box::pin(execute(world, commit, inner, job, (fault, twice)))
@@ -209,6 +213,9 @@ impl SimWriter {
             .await;
         if matches!(fate, Fate::Lost | Fate::Unanswered | Fate::Late) {
             self.unknown.places().insert(self.place);
+        }
+        if is_batch {
+            self.world.seen().sent.remove(&self.place);
         }
         let is_retry = matches!(answer, Err(StoreError::Retry(_)));
         match (fate, self.world.mutation) {
@@ -238,12 +245,30 @@ async fn execute(
     let answer = job.run(inner).await;
     world.store.forgive_commits();
     judge::committed(&world, &commit, &answer).await;
+    if answer.is_ok() {
+        tell_straddled(&world, &commit);
+    }
     if twice && answer.is_ok() {
         let again = job.run(inner).await;
         world.take(Branch::CommitTwice);
         judge::committed_again(&world, &commit, &again).await;
     }
     answer
+}
+
+/// Tells who waits for it when the new mark lies inside of a batch that another version has sent.
+fn tell_straddled(world: &World, commit: &Commit) {
+    let (version, partition) = commit.place;
+    let to = commit.range.to;
+    let seen = world.seen();
+    let others = seen.sent.keys().filter(|place| place.0 != version);
+    let straddles = others
+        .filter(|place| place.1 == partition)
+        .any(|place| seen.is_under_batch(*place, to));
+    drop(seen);
+    if straddles {
+        world.straddled.notify_waiters();
+    }
 }
 
 #[async_trait]

@@ -13,10 +13,13 @@ use std::time::Duration;
 
 use refold_domain::barrier::OffsetVector;
 use refold_domain::position::Offset;
+use refold_domain::position::OffsetRange;
 use refold_domain::position::Partition;
 use refold_domain::version::VersionId;
+use refold_domain::version::VersionState;
 use refold_ports::memory::log::MemoryLog;
 use refold_ports::memory::store::MemoryStore;
+use refold_ports::registry::BarrierRow;
 use refold_ports::sink::BulkTarget;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -70,10 +73,28 @@ pub(crate) struct Seen {
     pub(crate) switches: BTreeMap<i64, OffsetVector>,
     /// The barrier that was set last and is neither done nor withdrawn.
     pub(crate) barrier: Option<i64>,
+    /// The barriers that were set, by id.
+    pub(crate) barriers: BTreeMap<i64, BarrierRow>,
+    /// The barrier whose sums were compared last.
+    pub(crate) proven: Option<i64>,
+    /// The state in which each version was last seen.
+    pub(crate) states: BTreeMap<VersionId, VersionState>,
+    /// Batches on their way, each the last one of its place.
+    pub(crate) sent: BTreeMap<Place, OffsetRange>,
     /// Sessions that are in a bulk load: what they write, and under which epoch.
     pub(crate) loading: BTreeMap<Place, (BulkTarget, i64)>,
     /// Partitions whose events were deleted in front of a mark.
     pub(crate) truncated: bool,
+}
+
+impl Seen {
+    /// Whether a batch of a place is on its way that begins at its mark, in front of an offset,
+    /// and ends behind that offset. Its sender may have died.
+    pub(crate) fn is_under_batch(&self, place: Place, at: Offset) -> bool {
+        let mark = self.applied.get(&place).map(|applied| applied.to);
+        let sent = self.sent.get(&place);
+        sent.is_some_and(|range| Some(range.from) == mark && range.from < at && at < range.to)
+    }
 }
 
 /// The world of a seed. Clones share it.
@@ -89,6 +110,10 @@ pub(crate) struct Inner {
     pub(crate) mutation: Option<Mutation>,
     /// Told when the log has grown.
     pub(crate) grown: Notify,
+    /// Told when a mark was put where a batch of another version, still on its way, passes it.
+    pub(crate) straddled: Notify,
+    /// Told when the sums at a barrier were compared.
+    pub(crate) compared: Notify,
     began: Instant,
     trace: Mutex<Trace>,
     seen: Mutex<Seen>,
@@ -118,6 +143,8 @@ impl World {
             chance: Chance::new(seed, 2),
             mutation,
             grown: Notify::new(),
+            straddled: Notify::new(),
+            compared: Notify::new(),
             began: Instant::now(),
             trace: Mutex::new(Trace::new(shown)),
             seen: Mutex::default(),
