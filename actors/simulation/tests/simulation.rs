@@ -1,5 +1,6 @@
 //! Seeds that every change simulates, and the proof that a seed decides everything.
 
+use refold_ports::memory::store::Omission;
 use refold_simulation::Branch;
 use refold_simulation::Mutation;
 use refold_simulation::find_mutation;
@@ -72,6 +73,8 @@ fn planted_bugs_are_found() {
         Mutation::LostIsRetry,
         Mutation::StaleSums,
         Mutation::SkipAfterError,
+        // An operator has to act between the proof and the switch.
+        Mutation::Store(Omission::Recheck),
     ];
     for mutation in quick {
         let found = find_mutation(runtime, mutation, 200).expect("a runtime");
