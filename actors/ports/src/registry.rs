@@ -103,6 +103,38 @@ pub struct ActiveRow {
     pub generation: i64,
 }
 
+/// What would be left of a promotion if the server that took it were lost now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// The store has no synchronous standby: it is on the disk of the one server.
+    Local,
+    /// The synchronous standbys have it too and show it to their readers.
+    Replicated,
+    /// It is in and serves, but the wait for a synchronous standby was given up: a failover may
+    /// still undo it. Asking for the same promotion again waits again.
+    Pending,
+}
+
+impl Durability {
+    /// The word for people and protocols.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Replicated => "replicated",
+            Self::Pending => "pending",
+        }
+    }
+}
+
+/// The first version of a name serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Activation {
+    /// Who serves.
+    pub active: ActiveRow,
+    /// Who has it.
+    pub durability: Durability,
+}
+
 /// The durable mark of one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MarkRow {
@@ -195,6 +227,9 @@ pub struct Promotion {
     pub flip: Duration,
     /// `false` when the version was active already and nothing changed.
     pub changed: bool,
+    /// Who has the promotion, also when an earlier one is told again; `None` when every gate
+    /// was only judged.
+    pub durability: Option<Durability>,
 }
 
 /// The sums of two versions at a barrier, compared.
@@ -259,6 +294,7 @@ pub trait Registry: Send + Sync {
     async fn make_ready(&self, version: VersionId) -> Result<bool, RegistryError>;
 
     /// Activates the first version of a name. There is nothing to compare it with; the audit says so.
+    /// One that is active already is answered again, with who has it now.
     ///
     /// # Errors
     /// [`RegistryError::Conflict`] when another version is active or this one is not ready.
@@ -266,7 +302,7 @@ pub trait Registry: Send + Sync {
         &self,
         version: VersionId,
         actor: &str,
-    ) -> Result<ActiveRow, RegistryError>;
+    ) -> Result<Activation, RegistryError>;
 
     /// Marks a version failed with a reason; not for an active one.
     ///
@@ -311,7 +347,8 @@ pub trait Registry: Send + Sync {
     async fn drop_barrier(&self, barrier: i64) -> Result<(), RegistryError>;
 
     /// Switches reads to the candidate in one transaction, after re-checking
-    /// every gate on durable rows inside it.
+    /// every gate on durable rows inside it. For a version that is active already, the
+    /// promotion that made it so is told again, with who has it now.
     ///
     /// # Errors
     /// [`RegistryError::GateRefused`], [`RegistryError::GenerationChanged`], [`RegistryError::Conflict`].

@@ -9,6 +9,7 @@ use refold_domain::version::VersionId;
 use refold_domain::version::VersionState;
 use refold_ports::Registry;
 use refold_ports::memory::store::MemoryStore;
+use refold_ports::registry::Activation;
 use refold_ports::registry::ActiveRow;
 use refold_ports::registry::BarrierProgress;
 use refold_ports::registry::BarrierProof;
@@ -113,7 +114,7 @@ impl Registry for SimRegistry {
         &self,
         version: VersionId,
         actor: &str,
-    ) -> Result<ActiveRow, RegistryError> {
+    ) -> Result<Activation, RegistryError> {
         let actor = actor.to_owned();
         self.ask(|world, store| async move {
             let row = store.activate_first(version, &actor).await;

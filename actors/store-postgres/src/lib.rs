@@ -26,6 +26,7 @@ mod repair;
 mod retire;
 mod session;
 mod shared_client;
+mod stored;
 mod takeover;
 mod transaction;
 mod verify;

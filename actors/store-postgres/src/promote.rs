@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::time::Duration;
-use std::time::Instant;
 use std::time::SystemTime;
 
 use refold_domain::barrier::OffsetVector;
@@ -22,7 +21,9 @@ use refold_domain::position::Partition;
 use refold_domain::sums::APPLIED_SEQ;
 use refold_domain::version::VersionId;
 use refold_domain::version::VersionState;
+use refold_ports::registry::Activation;
 use refold_ports::registry::ActiveRow;
+use refold_ports::registry::Durability;
 use refold_ports::registry::PromoteRequest;
 use refold_ports::registry::Promotion;
 use refold_ports::registry::RegistryError;
@@ -38,13 +39,15 @@ use crate::registry::SETTINGS;
 use crate::registry::lock_version;
 use crate::registry::refuse;
 use crate::registry::state_of;
+use crate::stored::confirm;
+use crate::stored::durability;
+use crate::stored::stored;
 use crate::transaction::Sessions;
 use crate::transaction::Transaction;
 use crate::transaction::field;
 
 const ACTIVE: &str = include_str!("sql/promote_active.sql");
 const VERSIONS: &str = include_str!("sql/promote_versions.sql");
-const STORED: &str = include_str!("sql/promote_stored.sql");
 const BARRIER: &str = include_str!("sql/promote_barrier.sql");
 const BEHIND: &str = include_str!("sql/promote_behind.sql");
 const EVIDENCE: &str = include_str!("sql/promote_evidence.sql");
@@ -83,8 +86,9 @@ pub(crate) async fn promote(
     let from = VersionId(field(&active, "version")?);
     let generation: i64 = field(&active, "generation")?;
     if from == request.to {
-        let stored = stored(&transaction, from, started).await?;
+        let mut stored = stored(&transaction, from, started).await?;
         transaction.rollback().await?;
+        stored.durability = Some(confirm(sessions).await?);
         return Ok(stored);
     }
     if let Some(wanted) = request.if_generation.filter(|g| *g != generation) {
@@ -113,6 +117,7 @@ pub(crate) async fn promote(
         switched_at: SystemTime::now(),
         flip: started.elapsed(),
         changed: false,
+        durability: None,
     };
     if request.dry_run {
         transaction.rollback().await?;
@@ -329,7 +334,7 @@ async fn switch(
     transaction: Transaction<'_>,
     order: &Order<'_>,
     promotion: &mut Promotion,
-) -> Result<(), RegistryError> {
+) -> Result<Durability, RegistryError> {
     let vector = promotion.switch.iter();
     let vector: BTreeMap<String, i64> = vector.map(|(p, x)| (p.0.to_string(), x.0)).collect();
     let gates: Vec<Value> = promotion.gates.iter().map(gate_json).collect();
@@ -348,11 +353,14 @@ async fn switch(
             ],
         )
         .await;
-    let row = switched?;
+    let switched = switched?;
+    let durability = durability(&switched)?;
+    promotion.durability = Some(durability);
+    let row = switched.row;
     promotion.id = field(&row, "promotion")?;
     promotion.generation = field(&row, "generation")?;
     promotion.switched_at = field(&row, "switched_at")?;
-    Ok(())
+    Ok(durability)
 }
 
 fn gate_json(report: &GateReport) -> Value {
@@ -363,30 +371,8 @@ fn gate_json(report: &GateReport) -> Value {
     json
 }
 
-/// The promotion that made the active version active.
-async fn stored(
-    transaction: &Transaction<'_>,
-    active: VersionId,
-    started: Instant,
-) -> Result<Promotion, RegistryError> {
-    let row = transaction
-        .one("read the promotion", STORED, &[&active.0])
-        .await?;
-    let from: Option<i64> = field(&row, "version_from")?;
-    Ok(Promotion {
-        id: field(&row, "id")?,
-        from: from.map(VersionId),
-        to: VersionId(field(&row, "version_to")?),
-        generation: field(&row, "generation")?,
-        switch: switch_of(field(&row, "switch")?)?,
-        gates: gates_of(field(&row, "gates")?)?,
-        switched_at: field(&row, "switched_at")?,
-        flip: started.elapsed(),
-        changed: false,
-    })
-}
-
-fn switch_of(stored: Option<Value>) -> Result<OffsetVector, RegistryError> {
+/// A switch vector as it is stored, as JSON.
+pub(crate) fn switch_of(stored: Option<Value>) -> Result<OffsetVector, RegistryError> {
     let unreadable = |what: String| RegistryError::Failed(format!("read a switch vector: {what}"));
     let stored = stored.unwrap_or_else(|| json!({}));
     let stored: BTreeMap<String, i64> =
@@ -398,37 +384,13 @@ fn switch_of(stored: Option<Value>) -> Result<OffsetVector, RegistryError> {
     entries.collect()
 }
 
-#[derive(Deserialize)]
-struct StoredGate {
-    gate: String,
-    ok: bool,
-    detail: String,
-    #[serde(default)]
-    forced: Option<String>,
-}
-
-fn gates_of(stored: Value) -> Result<Vec<GateReport>, RegistryError> {
-    let stored: Vec<StoredGate> = serde_json::from_value(stored)
-        .map_err(|e| RegistryError::Failed(format!("read a promotion's gates: {e}")))?;
-    let reports = stored.into_iter().filter_map(|stored| {
-        let gate = Gate::parse(&stored.gate)?;
-        Some(GateReport {
-            gate,
-            ok: stored.ok,
-            detail: stored.detail,
-            forced: stored.forced,
-        })
-    });
-    Ok(reports.collect())
-}
-
 /// Activates the first version of a name. Nothing can be compared; the other
 /// gates hold, and the audit says `compared: false`.
 pub(crate) async fn activate_first(
     sessions: &Sessions,
     version: VersionId,
     actor: &str,
-) -> Result<ActiveRow, RegistryError> {
+) -> Result<Activation, RegistryError> {
     let transaction = sessions.begin(SETTINGS).await?;
     let locked = lock_version(&transaction, version).await?;
     let found = transaction
@@ -441,7 +403,8 @@ pub(crate) async fn activate_first(
         };
         if active.version == version {
             transaction.rollback().await?;
-            return Ok(active);
+            let durability = confirm(sessions).await?;
+            return Ok(Activation { active, durability });
         }
         let reason = format!("version {} of {} is active", active.version, locked.name);
         return Err(refuse(transaction, reason).await);
@@ -485,15 +448,18 @@ pub(crate) async fn activate_first(
         switched_at: SystemTime::now(),
         flip: Duration::ZERO,
         changed: true,
+        durability: None,
     };
     let order = Order {
         name: &locked.name,
         barrier: None,
         actor,
     };
-    switch(transaction, &order, &mut promotion).await?;
-    Ok(ActiveRow {
+    let durability = switch(transaction, &order, &mut promotion).await?;
+    let generation = promotion.generation;
+    let active = ActiveRow {
         version,
-        generation: promotion.generation,
-    })
+        generation,
+    };
+    Ok(Activation { active, durability })
 }

@@ -11,6 +11,7 @@ use refold_domain::spec::ProjectionSpec;
 use refold_domain::version::VersionId;
 use refold_domain::version::VersionState;
 use refold_ports::Registry;
+use refold_ports::registry::Activation;
 use refold_ports::registry::ActiveRow;
 use refold_ports::registry::BarrierProgress;
 use refold_ports::registry::BarrierProof;
@@ -320,7 +321,7 @@ impl Registry for PgRegistry {
         &self,
         version: VersionId,
         actor: &str,
-    ) -> Result<ActiveRow, RegistryError> {
+    ) -> Result<Activation, RegistryError> {
         promote::activate_first(&self.sessions, version, actor).await
     }
 

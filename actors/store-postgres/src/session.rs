@@ -4,18 +4,29 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream;
 use refold_ports::sink::StoreError;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
 use tokio::task::JoinHandle;
+use tokio_postgres::AsyncMessage;
 use tokio_postgres::Client;
 use tokio_postgres::Config;
+use tokio_postgres::Connection;
 use tokio_postgres::NoTls;
 use tokio_postgres::Row;
 use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::Statement;
 use tokio_postgres::ToStatement;
 use tokio_postgres::config::Host;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 use crate::error::store_error;
@@ -88,11 +99,28 @@ pub(crate) struct Session {
     local: &'static str,
     /// What was prepared by [`Session::keep`], by its text.
     kept: HashMap<&'static str, Statement>,
+    /// Set by the connection's task when a warning says that the last commit waits no longer.
+    standby_given_up: Arc<AtomicBool>,
+}
+
+/// What became of a transaction.
+const OUTCOME: &str = "select pg_xact_status($1::text::xid8)";
+
+/// What is known of a commit that is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Commit {
+    /// The server waited for a synchronous standby no longer, because it was told to by us or by
+    /// somebody else. Other sessions see the commit; a standby that takes over may not have it.
+    pub(crate) standby_given_up: bool,
+    /// We asked for a cancel, which may come late and hit whatever the session does next: the
+    /// session must not be used again.
+    pub(crate) cancelled: bool,
 }
 
 /// What a transaction of the registry gets where no session can be set up.
 const LOCAL: &str = "set local idle_in_transaction_session_timeout = '5s';
     set local synchronous_commit = on;
+    set local client_min_messages = warning;
     set local search_path = pg_catalog;
     set local jit = off;";
 
@@ -130,11 +158,8 @@ impl Session {
             .await
             .map_err(|_| too_late(&connecting_to(&options.config), options.deadline))?
             .map_err(|e| store_error(&connecting_to(&options.config), &e))?;
-        let connection = tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a store connection ended");
-            }
-        });
+        let standby_given_up = Arc::new(AtomicBool::new(false));
+        let connection = tokio::spawn(drive(connection, Arc::clone(&standby_given_up)));
         let session = Self {
             client,
             connection,
@@ -144,6 +169,7 @@ impl Session {
                 Pooler::Transaction => LOCAL,
             },
             kept: HashMap::new(),
+            standby_given_up,
         };
         if options.pooler == Pooler::None {
             let what = "set the session up";
@@ -260,23 +286,68 @@ impl Session {
     /// ROLLBACK and no error, and the client library hides the tag. The
     /// transaction's own status, asked for in the same message, cannot be mistaken.
     pub(crate) async fn commit(&self, xid: &str) -> Result<(), StoreError> {
-        // The id comes from the server; it is parsed so that nothing else can be in the text.
-        let xid: u64 = xid
-            .parse()
-            .map_err(|_| StoreError::Refused(format!("{xid:?} is no transaction id")))?;
-        let sql = format!("commit; select pg_xact_status('{xid}')");
-        let messages = self
-            .within("commit", self.client.simple_query(&sql))
-            .await?;
-        let status = messages.iter().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => row.get(0),
-            _ => None,
-        });
-        match status {
+        let commit = commit_of(xid)?;
+        let answer = self.within("commit", self.client.simple_query(&commit));
+        self.settle(answer.await, xid).await
+    }
+
+    /// Commits as [`Session::commit`] does, and gives the wait for a synchronous standby up after
+    /// `patience`, which has to be shorter than the session's deadline: the server then says
+    /// whether it is in, where it could otherwise say nothing. No time-out of the server reaches
+    /// a commit, so it is cancelled.
+    pub(crate) async fn commit_within(
+        &self,
+        xid: &str,
+        patience: Duration,
+    ) -> Result<Commit, StoreError> {
+        let commit = commit_of(xid)?;
+        self.standby_given_up.store(false, Ordering::Release);
+        let mut answer = pin!(self.within("commit", self.client.simple_query(&commit)));
+        let in_time = tokio::time::timeout(patience, answer.as_mut()).await;
+        let cancelled = in_time.is_err();
+        let answer = match in_time {
+            Ok(answer) => answer,
+            Err(_) => {
+                let token = self.client.cancel_token();
+                let asked = tokio::time::timeout(patience, token.cancel_query(NoTls)).await;
+                tracing::debug!(?asked, "a commit waits for a standby and is cancelled");
+                answer.await
+            }
+        };
+        self.settle(answer, xid).await?;
+        Ok(Commit {
+            standby_given_up: self.standby_given_up.load(Ordering::Acquire),
+            cancelled,
+        })
+    }
+
+    /// What the answer to a commit says.
+    async fn settle(
+        &self,
+        answer: Result<Vec<SimpleQueryMessage>, StoreError>,
+        xid: &str,
+    ) -> Result<(), StoreError> {
+        let mut refusal = None;
+        let status: Option<String> = match answer {
+            // A cancel that comes when the commit is through hits the question behind it. The
+            // server is there and can be asked again.
+            Err(error @ (StoreError::Retry(_) | StoreError::Refused(_))) => {
+                refusal = Some(error);
+                let what = "ask for the commit's outcome";
+                let again = self.one_typed(what, OUTCOME, &[&xid]).await;
+                let unknown = |error: StoreError| StoreError::Disconnected(error.to_string());
+                again.map_err(unknown)?.try_get(0).ok()
+            }
+            answer => answer?.iter().find_map(|message| match message {
+                SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+                _ => None,
+            }),
+        };
+        match status.as_deref() {
             Some("committed") => Ok(()),
-            Some("aborted") => Err(StoreError::Retry(
-                "the server answered the commit with a rollback".to_owned(),
-            )),
+            Some("aborted") => Err(refusal.unwrap_or_else(|| {
+                StoreError::Retry("the server answered the commit with a rollback".to_owned())
+            })),
             other => Err(StoreError::Disconnected(format!(
                 "the commit's outcome is {}",
                 other.unwrap_or("unknown")
@@ -287,6 +358,42 @@ impl Session {
     /// Rolls back whatever is open.
     pub(crate) async fn rollback(&self) -> Result<(), StoreError> {
         self.batch("roll back", "rollback").await
+    }
+}
+
+/// Commits `xid` and asks what became of it.
+fn commit_of(xid: &str) -> Result<String, StoreError> {
+    // The id comes from the server; it is parsed so that nothing else can be in the text.
+    let xid: u64 = xid
+        .parse()
+        .map_err(|_| StoreError::Refused(format!("{xid:?} is no transaction id")))?;
+    Ok(format!("commit; select pg_xact_status('{xid}')"))
+}
+
+/// Drives a connection to its end, and takes note of commits that wait for no standby any more.
+async fn drive<S, T>(mut connection: Connection<S, T>, standby_given_up: Arc<AtomicBool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut messages = stream::poll_fn(|context| connection.poll_message(context));
+    while let Some(message) = messages.next().await {
+        match message {
+            Ok(AsyncMessage::Notice(notice)) => {
+                tracing::info!(%notice, "the server remarks");
+                // Its text is in the server's language. Warnings of this code are few, and none
+                // of the others comes from a commit; one too many is a promotion that has to be
+                // asked for again. A warning comes before the answer that it belongs to.
+                if *notice.code() == SqlState::WARNING {
+                    standby_given_up.store(true, Ordering::Release);
+                }
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(%error, "a store connection ended");
+                return;
+            }
+        }
     }
 }
 
@@ -384,6 +491,24 @@ mod tests {
         session.rollback().await.expect("a rollback");
         let outcome = session.commit(&xid).await;
         assert!(matches!(outcome, Err(StoreError::Retry(_))), "{outcome:?}");
+    }
+
+    #[tokio::test]
+    async fn an_error_behind_a_commit_does_not_hide_that_it_is_in() {
+        let dsn = refold_local::testing::fresh_database("session").expect("a database");
+        let options = SessionOptions::parse(&dsn).expect("a connection string");
+        let session = Session::open(&options, "refold test").await;
+        let session = session.expect("a session");
+        // Takes the question that is sent with the commit, as a cancel that comes late would.
+        let trap = "create schema trap;
+            create function trap.pg_xact_status(text) returns text language plpgsql as
+                $$ begin raise query_canceled using message = 'too late'; end $$;
+            set search_path = trap, pg_catalog";
+        session.batch("set the trap", trap).await.expect("a trap");
+        let xid = begin(&session).await;
+        assert_eq!(session.commit(&xid).await, Ok(()));
+        let refused = session.batch("ask", "select pg_xact_status('3')").await;
+        assert!(matches!(refused, Err(StoreError::Retry(_))), "{refused:?}");
     }
 
     #[tokio::test]

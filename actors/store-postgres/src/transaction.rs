@@ -32,6 +32,10 @@ const POOL_SIZE: u32 = 8;
 /// How long a caller waits for a connection.
 const CHECK_OUT: Duration = Duration::from_secs(3);
 
+/// How long a commit waits for a synchronous standby before its caller is told that it is in and
+/// not confirmed. The rows that a switch locks stay locked meanwhile; readers take no locks.
+const STANDBY_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Opens and checks the pool's sessions.
 #[derive(Debug, Clone)]
 pub(crate) struct SessionManager {
@@ -138,6 +142,15 @@ impl Sessions {
     }
 }
 
+/// What a transaction that is in answered last.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    pub(crate) row: Row,
+    /// Whether the server gave up waiting for a synchronous standby: it is in on the one server,
+    /// and maybe nowhere else.
+    pub(crate) standby_given_up: bool,
+}
+
 /// One open transaction. Dropping it closes its connection, which rolls it back.
 #[derive(Debug)]
 pub(crate) struct Transaction<'a> {
@@ -216,25 +229,32 @@ impl Transaction<'_> {
     /// # Errors
     /// The statement's error, after which nothing has changed, unless the commit is known to be
     /// in: then only the row was lost, and the caller may ask for it again.
+    ///
+    /// A synchronous standby is waited for within a bound; [`Committed`] tells how that ended.
     pub(crate) async fn one_and_commit(
         mut self,
         what: &str,
         sql: &str,
         parameters: &[&dyn Parameter],
-    ) -> Result<Row, RegistryError> {
+    ) -> Result<Committed, RegistryError> {
         // This macro polls in the order in which they stand here; that is the order on the wire.
         let (row, outcome) = futures::join!(
             self.one(what, sql, parameters),
-            self.session().commit(&self.xid)
+            self.session().commit_within(&self.xid, STANDBY_PATIENCE)
         );
         match (row, outcome) {
-            (Ok(row), Ok(())) => {
-                self.connection.in_transaction = false;
-                Ok(row)
+            (Ok(row), Ok(commit)) => {
+                // The pool throws away what is left in a transaction.
+                self.connection.in_transaction = commit.cancelled;
+                let standby_given_up = commit.standby_given_up;
+                Ok(Committed {
+                    row,
+                    standby_given_up,
+                })
             }
             (Ok(_), Err(outcome)) => Err(registry_error(outcome)),
             (Err(error), Err(_)) => Err(error),
-            (Err(error), Ok(())) => Err(RegistryError::Unreachable(format!(
+            (Err(error), Ok(_)) => Err(RegistryError::Unreachable(format!(
                 "{what}: it is in, and its answer was lost ({error}); ask again"
             ))),
         }

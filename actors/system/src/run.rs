@@ -319,10 +319,11 @@ async fn activate_first(shared: &Shared) -> bool {
     }
     let actor = &shared.options.actor;
     match registry.activate_first(shared.version, actor).await {
-        Ok(active) => {
+        Ok(first) => {
             tracing::info!(
                 version = shared.label,
-                generation = active.generation,
+                generation = first.active.generation,
+                durability = first.durability.word(),
                 "first version activated"
             );
             true

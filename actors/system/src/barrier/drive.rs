@@ -161,10 +161,9 @@ async fn activate(
     }
     let switch = marks(registry, to.id).await?;
     let begun = Instant::now();
-    let mut generation = 0;
+    let mut activated = None;
     if !order.dry_run {
-        let active = registry.activate_first(to.id, &order.actor).await?;
-        generation = active.generation;
+        activated = Some(registry.activate_first(to.id, &order.actor).await?);
     }
     // As with any other promotion, one that was only judged has no id.
     let id = match order.dry_run {
@@ -175,12 +174,13 @@ async fn activate(
         id,
         from: None,
         to: to.id,
-        generation,
+        generation: activated.map_or(0, |first| first.active.generation),
         switch,
         gates,
         switched_at: SystemTime::now(),
         flip: begun.elapsed(),
         changed: !order.dry_run,
+        durability: activated.map(|first| first.durability),
     })
 }
 

@@ -249,7 +249,7 @@ async fn the_first_version_is_activated_once(harness: &dyn StoreHarness) -> Resu
             .registry()
             .activate_first(built.version, "test")
             .await?;
-        expect_equal("the active row", &active, &row)?;
+        expect_equal("the active row", &active.active, &row)?;
     }
     let active = harness.registry().active("wide").await?;
     expect_equal("active after", &active, &Some(row))

@@ -13,6 +13,7 @@ use refold_domain::version::VersionState;
 use tokio::time::Instant;
 
 use crate::registry::ActiveRow;
+use crate::registry::Durability;
 use crate::registry::PromoteRequest;
 use crate::registry::Promotion;
 use crate::registry::RegistryError;
@@ -57,6 +58,7 @@ impl State {
             switched_at: SystemTime::now(),
             flip: begun.elapsed(),
             changed,
+            durability: changed.then_some(Durability::Local),
         };
         if changed {
             if !self.lacks(Omission::OneActive) {
@@ -96,8 +98,10 @@ impl State {
             switched_at: SystemTime::now(),
             flip: std::time::Duration::ZERO,
             changed: false,
+            durability: None,
         });
         promotion.changed = false;
+        promotion.durability = Some(Durability::Local);
         promotion
     }
 

@@ -11,10 +11,12 @@ use refold_domain::version::VersionId;
 use refold_domain::version::VersionState;
 use tokio::time::Instant;
 
+use crate::registry::Activation;
 use crate::registry::ActiveRow;
 use crate::registry::BarrierProgress;
 use crate::registry::BarrierProof;
 use crate::registry::BarrierRow;
+use crate::registry::Durability;
 use crate::registry::MarkRow;
 use crate::registry::PromoteRequest;
 use crate::registry::Promotion;
@@ -80,7 +82,7 @@ impl Registry for MemoryStore {
         &self,
         version: VersionId,
         actor: &str,
-    ) -> Result<ActiveRow, RegistryError> {
+    ) -> Result<Activation, RegistryError> {
         self.reached()?.activate_first(version, actor)
     }
 
@@ -232,11 +234,11 @@ impl State {
         &mut self,
         version: VersionId,
         actor: &str,
-    ) -> Result<ActiveRow, RegistryError> {
+    ) -> Result<Activation, RegistryError> {
         let name = self.row(version)?.name.clone();
         if let Some(active) = self.active.get(&name) {
             if active.version == version {
-                return Ok(*active);
+                return Ok(activation(*active));
             }
             return Err(RegistryError::Conflict(format!(
                 "version {} of {name} is active: promote instead",
@@ -252,7 +254,7 @@ impl State {
         let sentence =
             format!("{actor} activated version {version} as the first, compared with nothing");
         self.audit.push(sentence);
-        Ok(active)
+        Ok(activation(active))
     }
 
     fn retire(&mut self, request: &RetireRequest) -> Result<(), RegistryError> {
@@ -343,6 +345,14 @@ impl State {
         found
             .map(|v| &mut v.row)
             .ok_or_else(|| RegistryError::UnknownVersion(version.to_string()))
+    }
+}
+
+/// Memory has no standby.
+fn activation(active: ActiveRow) -> Activation {
+    Activation {
+        active,
+        durability: Durability::Local,
     }
 }
 
