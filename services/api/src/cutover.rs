@@ -46,7 +46,8 @@ impl Default for CutoverOptions {
 #[async_trait]
 pub trait Promoter: Send + Sync {
     /// Switches reads to the version of this label, or says why not. A version
-    /// that is active already is answered with the promotion that made it so.
+    /// that is active already is answered with the promotion that made it so, and with who
+    /// has it by now.
     ///
     /// # Errors
     /// [`RegistryError`]; nothing has changed then.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use poem_openapi::Object;
 use refold_domain::cutover::Forced;
 use refold_domain::cutover::Gate;
+use refold_ports::registry::Durability;
 use refold_ports::registry::Promotion;
 
 use crate::cutover::CutoverOptions;
@@ -63,10 +64,20 @@ pub(crate) struct CutoverAnswer {
     changed: bool,
     /// Whether this was only a look.
     dry_run: bool,
-    /// Milliseconds of the switching transaction.
+    /// Who has the switch: `replicated`, the synchronous standbys show it too; `local`, the database
+    /// has none; `pending`, it serves, and a failover may still undo it. Not there for a look.
+    durability: Option<String>,
+    /// Milliseconds of the switching transaction, with its wait for a standby.
     flip_ms: f64,
     /// Every gate's verdict.
     gates: Vec<GateVerdict>,
+}
+
+impl CutoverAnswer {
+    /// Whether no synchronous standby is known to have the switch.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.durability.as_deref() == Some(Durability::Pending.word())
+    }
 }
 
 /// `gen-11` for a generation, as `ETag` and `If-Match` show it.
@@ -156,6 +167,7 @@ fn answer(promotion: Promotion, from: Option<String>, to: String, dry_run: bool)
         offsets: switch.map(|(p, x)| (p.0.to_string(), x.0)).collect(),
         changed: promotion.changed && !dry_run,
         dry_run,
+        durability: promotion.durability.map(|d| d.word().to_owned()),
         flip_ms: promotion.flip.as_secs_f64() * 1_000.0,
         gates: promotion.gates.iter().map(GateVerdict::from).collect(),
     }

@@ -143,6 +143,15 @@ enum CutoverResponse {
         #[oai(header = "ETag")]
         String,
     ),
+    /// The version serves reads, and no synchronous standby of the database is known to have the
+    /// switch: `durability` is `pending`. The same request waits for the standby again.
+    #[oai(status = 202)]
+    Pending(
+        Json<CutoverAnswer>,
+        /// The generation, for `If-Match`.
+        #[oai(header = "ETag")]
+        String,
+    ),
 }
 
 /// The operations.
@@ -320,7 +329,8 @@ impl Routes {
     /// Waits until both versions stood exactly at one vector of offsets, compares
     /// their checksums there, and switches in one transaction that re-checks every
     /// gate. Asking again for the version that serves answers the same body with
-    /// `changed: false`.
+    /// `changed: false`. The answer is 200 once the database's synchronous standbys have the
+    /// switch, also when asked again; 202 when they did not confirm it in time.
     #[oai(
         path = "/cutover",
         method = "post",
@@ -355,6 +365,10 @@ impl Routes {
         let answer = promotion::promote(&self.state, &body.0.version, &options).await;
         let answer = answer.map_err(at)?;
         let etag = promotion::etag(answer.generation);
-        Ok(CutoverResponse::Switched(Json(answer), etag))
+        let respond = match answer.is_pending() {
+            true => CutoverResponse::Pending,
+            false => CutoverResponse::Switched,
+        };
+        Ok(respond(Json(answer), etag))
     }
 }

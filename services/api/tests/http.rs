@@ -11,6 +11,7 @@ use refold_ports::conformance::store::fixtures::WIDE_V1;
 use refold_ports::conformance::store::fixtures::WIDE_V2;
 use refold_ports::conformance::store::fixtures::log;
 use refold_ports::conformance::store::fixtures::writer_of;
+use refold_ports::registry::Durability;
 use serde_json::Value;
 use serde_json::json;
 
@@ -113,6 +114,7 @@ async fn a_cutover_answers_the_vector_and_the_same_again() {
     assert_eq!(first["offsets"], json!({"0": 10, "1": 10}));
     assert_eq!(first["offset_sum"], 20);
     assert_eq!(first["changed"], true);
+    assert_eq!(first["durability"], "local");
     let gates = first["gates"].as_array().expect("gates are listed");
     assert!(gates.iter().all(|g| g["ok"] == true), "{first}");
     // Also with the generation of before: its answer may have been lost.
@@ -129,6 +131,27 @@ async fn a_cutover_answers_the_vector_and_the_same_again() {
 }
 
 #[tokio::test]
+async fn a_cutover_that_no_standby_confirmed_is_accepted_and_not_yet_done() {
+    let mut world = World::with_two_versions().await;
+    let order = || json!({"version": "wide_v2"});
+    world.durability = Some(Durability::Pending);
+    for changed in [true, false] {
+        let pending = cut_over(&world, order(), None).await;
+        pending.assert_status(StatusCode::ACCEPTED);
+        pending.assert_header("ETag", "\"gen-2\"");
+        let pending = body(pending).await;
+        assert_eq!(pending["durability"], "pending");
+        assert_eq!(pending["changed"], changed);
+    }
+    world.durability = Some(Durability::Replicated);
+    let confirmed = cut_over(&world, order(), None).await;
+    confirmed.assert_status_is_ok();
+    let confirmed = body(confirmed).await;
+    assert_eq!(confirmed["durability"], "replicated");
+    assert_eq!(confirmed["generation"], 2);
+}
+
+#[tokio::test]
 async fn a_dry_run_changes_nothing() {
     let world = World::with_two_versions().await;
     let body_of = json!({"version": "wide_v2", "dry_run": true});
@@ -138,6 +161,7 @@ async fn a_dry_run_changes_nothing() {
         (&json!(false), &json!(true))
     );
     assert_eq!(seen["gates"].as_array().map(Vec::len), Some(6));
+    assert_eq!(seen.get("durability"), None);
     let read = body(world.client().get("/aggregate/1").send().await).await;
     assert_eq!(read["projection_version"], "wide_v1");
 }

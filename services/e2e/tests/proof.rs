@@ -298,10 +298,12 @@ fn promoted(world: &World, api: &Api, before: &Reply) -> Value {
         "switched_at",
         "offsets",
         "offset_sum",
+        "durability",
     ] {
         assert_eq!(first[field], second[field], "{field}: {first} {second}");
     }
     assert_eq!(first["from"], "accounts_v3");
+    assert_eq!(first["durability"], "local");
     assert_eq!(first["generation"], 2);
     let offsets = first["offsets"].as_object().expect("offsets");
     assert_eq!(offsets.len(), STREAM.partitions as usize);

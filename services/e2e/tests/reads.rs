@@ -6,6 +6,8 @@
 mod away;
 #[path = "reads/crash.rs"]
 mod crash;
+#[path = "reads/durability.rs"]
+mod durability;
 #[path = "reads/ending.rs"]
 mod ending;
 #[path = "reads/freshness.rs"]

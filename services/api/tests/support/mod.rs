@@ -25,6 +25,7 @@ use refold_ports::conformance::store::fixtures::WIDE_V1;
 use refold_ports::conformance::store::fixtures::WIDE_V2;
 use refold_ports::conformance::store::fixtures::loaded;
 use refold_ports::memory::store::MemoryStore;
+use refold_ports::registry::Durability;
 use refold_ports::registry::PromoteRequest;
 use refold_ports::registry::Promotion;
 use refold_ports::registry::ReadModel;
@@ -37,6 +38,8 @@ use serde_json::Value;
 #[derive(Clone)]
 pub(crate) struct World {
     pub(crate) store: MemoryStore,
+    /// What promotions are answered with in place of the store's own word.
+    pub(crate) durability: Option<Durability>,
 }
 
 impl StoreHarness for World {
@@ -61,6 +64,7 @@ impl World {
     pub(crate) fn empty() -> Self {
         Self {
             store: MemoryStore::new(),
+            durability: None,
         }
     }
 
@@ -96,7 +100,7 @@ impl World {
         ApiDeps {
             registry: Arc::new(self.store.clone()),
             reads: Arc::new(self.store.clone()),
-            promoter: Arc::new(AtOnce(self.store.clone())),
+            promoter: Arc::new(AtOnce(self.store.clone(), self.durability)),
             specs: vec![Arc::new(WIDE_V1), Arc::new(WIDE_V2)],
             telemetry: Arc::new(telemetry),
             labels,
@@ -110,7 +114,7 @@ impl World {
 }
 
 /// Promotes versions that stand at the same marks already: no wait, no actor.
-struct AtOnce(MemoryStore);
+struct AtOnce(MemoryStore, Option<Durability>);
 
 #[async_trait]
 impl Promoter for AtOnce {
@@ -144,7 +148,9 @@ impl Promoter for AtOnce {
             actor: options.actor.clone(),
             dry_run: options.dry_run,
         };
-        self.0.promote(&request, &WIDE_V1, &WIDE_V2).await
+        let mut promotion = self.0.promote(&request, &WIDE_V1, &WIDE_V2).await?;
+        promotion.durability = self.1.or(promotion.durability);
+        Ok(promotion)
     }
 }
 

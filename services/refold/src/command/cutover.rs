@@ -29,9 +29,13 @@ pub(crate) async fn run(args: CutoverArgs) -> Result<ExitCode, Failure> {
     if args.json {
         println!("{}", answer.body);
     }
-    if answer.status == 200 {
+    if matches!(answer.status, 200 | 202) {
         if !args.json {
             print!("{}", tell(&args.version, args.dry_run, &answer.body));
+        }
+        if answer.status == 202 {
+            let (version, api) = (&args.version, &args.api);
+            return Err(Failure::new(Kind::TimedOut, unconfirmed(version, api)));
         }
         // A version that serves already is answered with the promotion that made it so.
         let pending = args.dry_run && text(&answer.body["cutover_id"]).is_empty();
@@ -96,6 +100,15 @@ pub(crate) async fn ask_proven(
         force: None,
     };
     order.ask(api).await
+}
+
+/// What is left to do when the switch is in and no standby confirmed it.
+fn unconfirmed(version: &str, api: &str) -> String {
+    format!(
+        "{version} serves, but no synchronous standby confirmed the switch in time: a failover now \
+         may undo it. Look at the standby, then ask again until it is confirmed: refold cutover \
+         -version {version} -api {api}"
+    )
 }
 
 fn tell(version: &str, dry_run: bool, body: &Value) -> String {
