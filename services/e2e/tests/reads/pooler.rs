@@ -60,8 +60,8 @@ fn no_api_process_answers_from_before_a_switch_that_another_one_has_shown() {
     let world = World::seeded("three_apis", STREAM);
     let [_live, _candidate] = two_versions(&world, PAIR);
     let apis = [api(&world, &[]), api(&world, &[]), api(&world, &[])];
-    let reads = read_during(&apis, |_| switch(&apis[0], PAIR, 20));
-    println!("{reads} reads by three apis over 20 switches, none failed, none went back");
+    let reads = read_during(&apis, |_| switch(&apis[0], PAIR, 100));
+    println!("{reads} reads by three apis over 100 switches, none failed, none went back");
     assert!(reads > 100);
 }
 
