@@ -9,6 +9,7 @@ mod array;
 mod barrier;
 mod bulk;
 mod checkpoint;
+mod commit;
 mod copy_stream;
 mod ddl;
 mod error;

@@ -347,7 +347,7 @@ mod tests {
             .await
             .expect("begun");
         let row = begun.one_and_commit("insert", insert, &[&1_i32]).await;
-        assert_eq!(field::<i32>(&row.expect("a row"), 0), Ok(1));
+        assert_eq!(field::<i32>(&row.expect("a row").row, 0), Ok(1));
         assert_eq!(rows(&sessions).await, 1);
 
         let begun = sessions
