@@ -113,6 +113,7 @@ const BULK: &[(&str, &str)] = &[
     // work; with four, a record costs a tenth more CPU.
     ("fetch.message.max.bytes", "1048576"),
     // The history is there: the broker never has to wait for more of it.
+    ("fetch.min.bytes", "1"),
     ("fetch.wait.max.ms", "50"),
     // A full queue is looked at again after this long; the default, a second, stalls the reader.
     ("fetch.queue.backoff.ms", "2"),
@@ -124,16 +125,17 @@ const TAIL: &[(&str, &str)] = &[
     ("queued.min.messages", "20000"),
     ("queued.max.messages.kbytes", "4096"),
     ("fetch.message.max.bytes", "1048576"),
-    // A record ends the wait at once; this bounds only how long the end of the
-    // log stays unknown, and how long a partition waits to join the next request.
-    ("fetch.wait.max.ms", "100"),
+    // A busy topic would answer each request with a few records of each partition, hundreds of
+    // times a second, and a batch waits for more of them anyway (`batch_age`). So the broker
+    // answers when there is enough, or after this long, which also bounds how long the end of the
+    // log stays unknown and how long a partition waits to join the next request.
+    ("fetch.min.bytes", "65536"),
+    ("fetch.wait.max.ms", "25"),
     ("fetch.queue.backoff.ms", "5"),
 ];
 
 /// The same for both kinds of reader.
 const READERS: &[(&str, &str)] = &[
-    // One byte is enough to answer: latency is not traded for fewer requests.
-    ("fetch.min.bytes", "1"),
     // After an error of a partition; the default, half a second, is a pause in the tail.
     ("fetch.error.backoff.ms", "100"),
 ];

@@ -168,7 +168,7 @@ impl ProducerContext for Acknowledgements {
 pub(crate) enum Batching {
     /// Batches are always full: of this many record bytes.
     Bulk(usize),
-    /// A record leaves within five milliseconds.
+    /// A record leaves within twenty milliseconds.
     Prompt,
 }
 
@@ -217,7 +217,7 @@ impl Writer {
     ) -> Result<Self, SeedError> {
         let (linger_ms, batch_bytes) = match batching {
             Batching::Bulk(bytes) => ("100", bytes),
-            Batching::Prompt => ("5", BATCH_BYTES),
+            Batching::Prompt => ("20", BATCH_BYTES),
         };
         let mut config = target.config();
         if let Some(level) = codec.level() {
