@@ -134,6 +134,11 @@ impl World {
         Self::open(&self.brokers, &self.dsn, self.topic.clone(), self.stream)
     }
 
+    /// The same log in another database, with a session and a watch of its own.
+    pub fn moved_to(&self, dsn: &str) -> Self {
+        Self::open(&self.brokers, dsn, self.topic.clone(), self.stream)
+    }
+
     pub(crate) fn open(brokers: &str, dsn: &str, topic: String, stream: Stream) -> Self {
         Self {
             stream,

@@ -5,6 +5,8 @@
 mod changed_code;
 #[path = "bad_input/command_line.rs"]
 mod command_line;
+#[path = "bad_input/failover.rs"]
+mod failover;
 #[path = "bad_input/full_disk.rs"]
 mod full_disk;
 #[path = "bad_input/garbage.rs"]
