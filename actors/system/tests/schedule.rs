@@ -4,6 +4,9 @@
 
 use std::time::Duration;
 
+use refold_domain::observe::Board;
+use refold_domain::observe::Observed;
+use refold_domain::observe::Phase;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
 use refold_domain::spec::ProjectionSpec;
@@ -98,8 +101,18 @@ impl Schedule {
         let second = start(&self.world, which, options(&self.dice)).await;
         self.world.append(20);
         let mut first = std::mem::replace(&mut self.owners[which], second);
-        let ended = first.ended().await;
-        assert!(matches!(ended, Err(Failure::Fenced { .. })), "{ended:?}");
+        let board = first.board.clone();
+        tokio::select! {
+            ended = first.ended() => {
+                assert!(matches!(ended, Err(Failure::Fenced { .. })), "{ended:?}");
+                return;
+            }
+            () = is_shared(&board, &self.owners[which]) => {}
+        }
+        // A lost lease made the first take a partition over once more, just behind the second.
+        first.handle.kill();
+        self.owners[which].handle.kill();
+        self.replace(which).await;
     }
 
     /// Takes the store or the log away for a moment.
@@ -147,6 +160,22 @@ impl Schedule {
             let promoted = drive(&self.world.store, &specs(), &order).await;
             promoted.expect("both versions are equal");
         }
+    }
+}
+
+/// Waits until each of two processes was fenced off from what the other one owns.
+async fn is_shared(first: &Board, second: &Process) {
+    let fenced = |all: Vec<Observed>| -> Vec<bool> {
+        all.iter().map(|o| o.phase == Phase::Fenced).collect()
+    };
+    loop {
+        let first = fenced(first.all().into_iter().map(|(_, o)| o).collect());
+        let second = fenced(second.all());
+        let each_has_one_owner = first.iter().zip(&second).all(|(a, b)| a != b);
+        if each_has_one_owner && second.contains(&true) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
