@@ -232,6 +232,11 @@ impl Board {
         self.lock().entry(id.clone()).or_insert(observed);
     }
 
+    /// Takes an actor off the board: somebody else works on its partition.
+    pub fn leave(&self, id: &ActorId) {
+        self.lock().remove(id);
+    }
+
     /// Changes an actor's state; does nothing for an unknown one.
     pub fn update(&self, id: &ActorId, change: impl FnOnce(&mut Observed)) {
         if let Some(observed) = self.lock().get_mut(id) {

@@ -4,6 +4,7 @@
 //! suites in [`conformance`] hold every implementation to it.
 
 pub mod conformance;
+pub mod membership;
 pub mod memory;
 pub mod pair;
 pub mod probe;

@@ -18,6 +18,7 @@
 //! | `feed` | the one module that calls librdkafka's C interface: batches of one partition |
 //! | `reader` | the `ChunkReader` over a feed |
 //! | `raw` | the bulk reader on Kafka's protocol: connections, requests, batches unpacked in place |
+//! | `group` | membership of a consumer group, which shares partitions out and nothing else |
 //! | `witness` | the plain reader of those who testify about the others |
 //! | `tail` | which tail client a partition is read through |
 //!
@@ -29,6 +30,7 @@ mod client;
 mod config;
 mod failure;
 mod feed;
+mod group;
 mod question;
 #[doc(hidden)]
 pub mod raw;
@@ -41,5 +43,7 @@ mod witness;
 pub use config::BulkClient;
 pub use config::ConfigError;
 pub use config::KafkaConfig;
+pub use group::GroupProtocol;
+pub use group::KafkaGroup;
 pub use source::KafkaSource;
 pub use witness::each_record;

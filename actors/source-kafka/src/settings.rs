@@ -16,6 +16,8 @@ pub(crate) enum Purpose {
     Bulk,
     /// The moving end of many partitions.
     Tail,
+    /// Membership of a group; never reads a record either.
+    Group,
 }
 
 /// A setting that keeps a promise of the log port: name, value, reason.
@@ -173,7 +175,7 @@ pub(crate) fn client_config(
     }
     let mut settings = ClientConfig::new();
     let preferred: &[&[(&str, &str)]] = match purpose {
-        Purpose::Questions => &[CONNECTIONS],
+        Purpose::Questions | Purpose::Group => &[CONNECTIONS],
         Purpose::Bulk => &[CONNECTIONS, READERS, BULK],
         Purpose::Tail => &[CONNECTIONS, READERS, TAIL],
     };

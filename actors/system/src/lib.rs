@@ -21,6 +21,7 @@ mod context;
 pub mod dice;
 mod gate;
 pub mod labour;
+mod member;
 mod observer;
 pub mod options;
 mod outcome;

@@ -44,6 +44,8 @@ pub enum PartitionSelection {
     All,
     /// These, pinned by hand.
     Only(BTreeSet<Partition>),
+    /// Whatever a group gives to this process, now these and then those.
+    ByGroup,
 }
 
 impl PartitionSelection {
@@ -53,6 +55,8 @@ impl PartitionSelection {
     /// One sentence when a selected partition does not exist, or none is selected.
     pub fn of(&self, count: i32) -> Result<Vec<Partition>, String> {
         let chosen: Vec<_> = match self {
+            // Nothing until the group has said something.
+            Self::ByGroup => return Ok(Vec::new()),
             Self::All => (0..count).map(Partition).collect(),
             Self::Only(set) => set.iter().copied().collect(),
         };
@@ -207,6 +211,18 @@ impl ProjectorOptions {
         if self.rate_limit == Some(0) {
             return Err("-rate-limit must be at least 1 event per second".to_owned());
         }
+        if self.partitions == PartitionSelection::ByGroup && !self.tails() {
+            return Err(
+                "-group belongs to projectors that stay: -mode=live, or -mode=replay with -catch-up"
+                    .to_owned(),
+            );
+        }
+        if self.partitions == PartitionSelection::ByGroup && self.from_offset.is_some() {
+            return Err(
+                "-from-offset does not go with -group: a partition that comes goes on at its mark"
+                    .to_owned(),
+            );
+        }
         if let Some(from) = self.from_offset.filter(|from| from.0 < 0) {
             return Err(format!("-from-offset must not be negative, but is {from}"));
         }
@@ -248,11 +264,19 @@ mod tests {
     #[test]
     fn a_setting_that_cannot_work_is_named() {
         type Spoil = fn(&mut ProjectorOptions);
-        let wrong: [(&str, Spoil); 4] = [
+        let wrong: [(&str, Spoil); 6] = [
             ("-batch", |o| o.batch = 0),
             ("-memory", |o| o.memory_bytes = 0),
             ("-rate-limit", |o| o.rate_limit = Some(0)),
             ("-from-offset", |o| o.from_offset = Some(Offset(-1))),
+            ("-catch-up", |o| {
+                o.partitions = PartitionSelection::ByGroup;
+                o.mode = Mode::Replay;
+            }),
+            ("-group", |o| {
+                o.partitions = PartitionSelection::ByGroup;
+                o.from_offset = Some(Offset(0));
+            }),
         ];
         for (flag, spoil) in wrong {
             let mut options = ProjectorOptions::default();

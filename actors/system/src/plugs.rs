@@ -8,6 +8,7 @@ use refold_domain::position::Partition;
 use refold_ports::LogSource;
 use refold_ports::Registry;
 use refold_ports::Sink;
+use refold_ports::membership::Group;
 
 use crate::dice::Dice;
 use crate::dice::SeededDice;
@@ -30,6 +31,7 @@ pub struct Plugs {
     pub(crate) labour: Arc<dyn Labour>,
     pub(crate) probe: Option<Arc<dyn Probe>>,
     pub(crate) observer: Option<Arc<dyn BatchObserver>>,
+    pub(crate) group: Option<Arc<dyn Group>>,
 }
 
 impl Plugs {
@@ -49,7 +51,15 @@ impl Plugs {
             labour: Arc::new(Threads),
             probe: None,
             observer: None,
+            group: None,
         }
+    }
+
+    /// The same with a group that shares the partitions out among several processes.
+    #[must_use]
+    pub fn with_group(mut self, group: Arc<dyn Group>) -> Self {
+        self.group = Some(group);
+        self
     }
 
     /// The same with other dice.

@@ -23,7 +23,9 @@ use tokio::time::Instant;
 use crate::context::Context;
 use crate::context::Shared;
 use crate::gate::Gate;
+use crate::member::Member;
 use crate::options::Mode;
+use crate::options::PartitionSelection;
 use crate::options::ProjectorOptions;
 use crate::outcome::Failure;
 use crate::outcome::Outcome;
@@ -73,6 +75,8 @@ pub struct ProjectorHandle {
     status: watch::Receiver<Status>,
     readiness: JoinHandle<()>,
     shared: Shared,
+    /// The place in the group, where one shares the partitions out.
+    member: Option<Member>,
 }
 
 /// Registers the version, checks the log against it and starts one projector per partition.
@@ -88,10 +92,15 @@ pub async fn start_projector(
     let (version, log) = admit(&plugs, &options).await?;
     let partitions = options.partitions.of(log.partitions);
     let partitions = partitions.map_err(Failure::Refused)?;
+    let by_group = options.partitions == PartitionSelection::ByGroup;
     let shared = Shared::new(Context {
         version: version.id,
         label: version.label,
-        partitions: partitions.len(),
+        // The others of a group may all go: memory has to do for every partition then.
+        partitions: match by_group {
+            true => usize::try_from(log.partitions).unwrap_or_default(),
+            false => partitions.len(),
+        },
         gate: Gate::new(options.workers, options.bulk_bytes()),
         pace: SharedPace::new(options.rate_limit),
         plugs,
@@ -109,17 +118,23 @@ pub async fn start_projector(
         order,
         status: sender,
         all_reached_end,
+        by_group,
     };
     let spawned = Supervisor::spawn(None, Supervisor, args).await;
     let (supervisor, _) = spawned.map_err(|error| Failure::Broken {
         partition: None,
         reason: format!("the supervisor cannot be started: {error}"),
     })?;
+    let member = match shared.plugs.group.clone().filter(|_| by_group) {
+        Some(group) => Some(Member::join(group, &shared, &supervisor).await?),
+        None => None,
+    };
     Ok(ProjectorHandle {
         supervisor,
         status,
         readiness,
         shared,
+        member,
     })
 }
 
@@ -149,6 +164,10 @@ impl ProjectorHandle {
         // The last word comes before the supervisor's end; both may be seen at once.
         let ended = ended.or_else(|| self.status.borrow().ended.clone());
         let ended = ended.unwrap_or_else(|| Err(stopped()));
+        // Behind the last commit, so that whoever gets the partitions finds them free.
+        if let Some(member) = self.member.take() {
+            member.leave().await;
+        }
         if ended == Ok(Outcome::Finished) && self.status.borrow().all_reached_end {
             // A replay that ends here must not leave its readiness to chance.
             announce_ready(&self.shared).await;
@@ -250,7 +269,7 @@ async fn admit(
 }
 
 /// The partitions by work, largest first; announces those that have to be loaded in bulk.
-async fn largest_first(
+pub(crate) async fn largest_first(
     shared: &Shared,
     partitions: &[Partition],
 ) -> Result<Vec<Partition>, Failure> {

@@ -2,6 +2,7 @@
 
 mod barrier;
 mod crash;
+mod group;
 mod halt;
 mod large;
 mod ownership;

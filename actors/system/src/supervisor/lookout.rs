@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use ractor::ActorRef;
 use refold_domain::position::Partition;
 use refold_domain::version::VersionState;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::msg::SupervisorMsg;
@@ -17,7 +18,7 @@ pub(super) struct Lookout(JoinHandle<()>);
 impl Lookout {
     pub(super) fn spawn(
         shared: Shared,
-        partitions: Vec<Partition>,
+        partitions: watch::Receiver<Vec<Partition>>,
         supervisor: ActorRef<SupervisorMsg>,
     ) -> Self {
         Self(tokio::spawn(async move {
@@ -33,7 +34,8 @@ impl Lookout {
                 {
                     return;
                 }
-                measure_ends(&shared, &partitions).await;
+                let now = partitions.borrow().clone();
+                measure_ends(&shared, &now).await;
             }
         }))
     }

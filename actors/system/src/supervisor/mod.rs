@@ -42,6 +42,7 @@ impl Actor for Supervisor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             SupervisorMsg::Start(partition) => state.start(partition).await,
+            SupervisorMsg::Assigned(order) => state.assign(&order),
             SupervisorMsg::ReachedEnd(partition) => state.reached_end(partition),
             SupervisorMsg::Epochs(epochs) => state.pass_epochs_on(&epochs),
             SupervisorMsg::NotProjected(why) => state.refuse(why),

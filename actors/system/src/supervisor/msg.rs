@@ -14,6 +14,9 @@ use crate::outcome::Outcome;
 pub(crate) enum SupervisorMsg {
     /// Start a partition's projector, first or again.
     Start(Partition),
+    /// The partitions that the group gives to this process, in the order in which those that are
+    /// new are started.
+    Assigned(Vec<Partition>),
     /// A partition's whole history is in.
     ReachedEnd(Partition),
     /// Epochs as the registry shows them.
@@ -32,6 +35,8 @@ pub(crate) struct SupervisorArgs {
     /// Partitions in the order in which they are started.
     pub(crate) order: Vec<Partition>,
     pub(crate) status: watch::Sender<Status>,
+    /// Whether a group decides which partitions these are, now and later.
+    pub(crate) by_group: bool,
     /// Told once when every partition had its whole history in.
     pub(crate) all_reached_end: Arc<Notify>,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ractor::Actor;
 use ractor::ActorId as RactorId;
@@ -24,6 +25,7 @@ use crate::context::Shared;
 use crate::context::Tenure;
 use crate::outcome;
 use crate::outcome::Failure;
+use crate::outcome::Outcome;
 use crate::projector::Ending;
 use crate::projector::Projector;
 use crate::projector::ProjectorArgs;
@@ -39,7 +41,13 @@ struct Seat {
     tenure: Arc<Tenure>,
     reached_end: bool,
     ending: Option<Ending>,
+    /// The group gave the partition to another process, and its projector is about to end.
+    revoked: bool,
 }
+
+/// How long a partition that another process took is left alone while the group still gives it
+/// to this one: one of the two is about to hear otherwise.
+const LEFT_ALONE: Duration = Duration::from_secs(3);
 
 /// Everything of a supervisor that changes.
 pub(crate) struct SupervisorState {
@@ -49,6 +57,9 @@ pub(crate) struct SupervisorState {
     all_reached_end: Arc<Notify>,
     seats: BTreeMap<Partition, Seat>,
     started: Instant,
+    by_group: bool,
+    /// The partitions with a seat, for the lookout.
+    seated: watch::Sender<Vec<Partition>>,
     draining: bool,
     /// Why the process is not to go on, whatever became of its projectors.
     refused: Option<String>,
@@ -59,17 +70,17 @@ pub(crate) struct SupervisorState {
 impl SupervisorState {
     pub(super) fn new(myself: ActorRef<SupervisorMsg>, args: SupervisorArgs) -> Self {
         let shared = args.shared;
-        let options = &shared.options;
         for partition in &args.order {
-            let name = shared.plugs.projection.spec().name;
-            let observed = Observed::starting(name, options.mode.word());
-            shared.board.enter(&shared.actor_id(*partition), observed);
+            enter(&shared, *partition);
         }
-        let lookout = Lookout::spawn(shared.clone(), args.order.clone(), myself.clone());
+        let (seated, seen) = watch::channel(args.order.clone());
+        let lookout = Lookout::spawn(shared.clone(), seen, myself.clone());
         let seats = args.order.into_iter().map(|p| (p, Seat::default()));
         Self {
             seats: seats.collect(),
             started: Instant::now(),
+            by_group: args.by_group,
+            seated,
             draining: false,
             refused: None,
             status: args.status,
@@ -78,6 +89,78 @@ impl SupervisorState {
             myself,
             shared,
         }
+    }
+
+    /// Takes the group's word for which partitions are this process's: those that are new are
+    /// started, the others are drained and let go.
+    pub(super) fn assign(&mut self, order: &[Partition]) {
+        if self.draining {
+            return;
+        }
+        let held: Vec<_> = self.seats.keys().copied().collect();
+        for partition in held {
+            let keeps = order.contains(&partition);
+            let Some(seat) = self.seats.get_mut(&partition) else {
+                continue;
+            };
+            // One that comes back while its projector drains is started again behind that.
+            seat.revoked = !keeps;
+            match &seat.actor {
+                _ if keeps => {}
+                // One that ended meanwhile reports its own ending.
+                Some(actor) => drop(actor.cast(ProjectorMsg::Drain)),
+                None => self.let_go(partition),
+            }
+        }
+        for partition in order {
+            if !self.seats.contains_key(partition) {
+                enter(&self.shared, *partition);
+                self.seats.insert(*partition, Seat::default());
+                // A supervisor that is gone starts nothing.
+                let _ = self.myself.cast(SupervisorMsg::Start(*partition));
+            }
+        }
+        tracing::info!(
+            version = self.shared.label,
+            partitions = order.len(),
+            "assigned by the group"
+        );
+        self.tell_seated();
+    }
+
+    /// Another process works on the partition.
+    fn let_go(&mut self, partition: Partition) {
+        self.shared.gate.withdraw(partition);
+        self.seats.remove(&partition);
+        self.shared.board.leave(&self.shared.actor_id(partition));
+        self.tell_seated();
+    }
+
+    fn tell_seated(&self) {
+        self.seated
+            .send_replace(self.seats.keys().copied().collect());
+    }
+
+    /// What follows from an ending while a group shares the partitions out; `false` when it is to
+    /// stay as it is.
+    fn share_on(&mut self, partition: Partition, ending: &Ending) -> bool {
+        let Some(seat) = self.seats.get_mut(&partition) else {
+            return true;
+        };
+        if seat.revoked {
+            self.let_go(partition);
+            return true;
+        }
+        let pause = match ending {
+            // It was revoked and given back.
+            Ending::Drained => Duration::ZERO,
+            Ending::Fenced(_) => LEFT_ALONE.mul_f64(1.0 + self.shared.plugs.dice.draw()),
+            _ => return false,
+        };
+        *seat = Seat::default();
+        self.myself
+            .send_after(pause, move || SupervisorMsg::Start(partition));
+        true
     }
 
     pub(super) async fn start(&mut self, partition: Partition) {
@@ -149,7 +232,7 @@ impl SupervisorState {
             return;
         };
         seat.actor = None;
-        if self.draining {
+        if self.draining || seat.revoked {
             return self.ended(partition, Ending::Drained);
         }
         let verdict = seat.history.failed(&policy, now, jitter);
@@ -184,6 +267,9 @@ impl SupervisorState {
 
     fn ended(&mut self, partition: Partition, ending: Ending) {
         self.shared.gate.withdraw(partition);
+        if self.by_group && !self.draining && self.share_on(partition, &ending) {
+            return;
+        }
         let refused = matches!(ending, Ending::Refused(_));
         if let Some(seat) = self.seats.get_mut(&partition) {
             seat.actor = None;
@@ -197,6 +283,10 @@ impl SupervisorState {
     }
 
     fn stop_when_all_ended(&mut self) {
+        // The group may give it others.
+        if self.by_group && !self.draining {
+            return;
+        }
         let endings = self.seats.iter();
         let endings: Option<BTreeMap<_, _>> = endings
             .map(|(p, seat)| Some((*p, seat.ending.clone()?)))
@@ -204,6 +294,7 @@ impl SupervisorState {
         if let Some(endings) = endings {
             let judged = match &self.refused {
                 Some(why) => Err(Failure::Refused(why.clone())),
+                None if endings.is_empty() && self.draining => Ok(Outcome::Drained),
                 None => outcome::judge(&endings),
             };
             self.status.send_modify(|s| s.ended = Some(judged));
@@ -215,7 +306,8 @@ impl SupervisorState {
         if let Some(seat) = self.seats.get_mut(&partition) {
             seat.reached_end = true;
         }
-        let all = self.seats.values().all(|seat| seat.reached_end);
+        let mut seats = self.seats.values();
+        let all = seats.len() > 0 && seats.all(|seat| seat.reached_end);
         let is_news = self.status.send_if_modified(|status| {
             let news = all && !status.all_reached_end;
             status.all_reached_end |= all;
@@ -276,4 +368,11 @@ impl SupervisorState {
             actor.get_cell().kill();
         }
     }
+}
+
+/// Puts a partition on the board.
+fn enter(shared: &Shared, partition: Partition) {
+    let name = shared.plugs.projection.spec().name;
+    let observed = Observed::starting(name, shared.options.mode.word());
+    shared.board.enter(&shared.actor_id(partition), observed);
 }

@@ -120,6 +120,15 @@ pub enum Mode {
     Replay,
 }
 
+/// How a group of projectors is kept together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GroupProtocolArg {
+    /// Cooperative sticky assignment among the members; every broker knows it.
+    Classic,
+    /// The broker assigns (KIP-848); for brokers from 4.0 on.
+    Consumer,
+}
+
 /// `projector`
 #[derive(Debug, Args)]
 pub struct ProjectorArgs {
@@ -150,6 +159,19 @@ pub struct ProjectorArgs {
     /// Only these partitions, such as 0-7. Default: all.
     #[arg(long)]
     pub partitions: Option<Share>,
+    /// Share the partitions with every other process of this group, each of the same version and
+    /// mode: Kafka's group coordinator says who works on which, and the fence in Postgres who may
+    /// write. Positions are Postgres' all the same.
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with = "partitions",
+        env = "REFOLD_GROUP"
+    )]
+    pub group: Option<String>,
+    /// How the group is kept together.
+    #[arg(long, value_enum, requires = "group", default_value_t = GroupProtocolArg::Classic)]
+    pub group_protocol: GroupProtocolArg,
     /// Memory for folding, over all partitions of this process.
     #[arg(long, default_value = "4GiB")]
     pub memory: Count,

@@ -9,6 +9,8 @@ use refold_domain::observe::Board;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
 use refold_ports::probe::Probe;
+use refold_source_kafka::GroupProtocol;
+use refold_source_kafka::KafkaGroup;
 use refold_store_postgres::PostgresSink;
 use refold_system::BatchObserver;
 use refold_system::CommittedBatch;
@@ -23,6 +25,7 @@ use tokio::sync::watch;
 
 use crate::cli::Failure;
 use crate::cli::Format;
+use crate::cli::GroupProtocolArg;
 use crate::cli::Mode;
 use crate::cli::ProjectorArgs;
 use crate::connect;
@@ -72,6 +75,10 @@ pub(crate) async fn run(
         Some(probe) => plugs.with_probe(probe),
         None => plugs,
     };
+    let plugs = match group(&args)? {
+        Some(group) => plugs.with_group(Arc::new(group)),
+        None => plugs,
+    };
     tokio::spawn(async move {
         connect::shutdown().await;
         stop.send_replace(true);
@@ -102,6 +109,7 @@ impl BatchObserver for Batches {
 fn options(args: &ProjectorArgs) -> Result<ProjectorOptions, Failure> {
     let defaults = ProjectorOptions::default();
     let partitions = match &args.partitions {
+        None if args.group.is_some() => PartitionSelection::ByGroup,
         None => PartitionSelection::All,
         Some(share) => PartitionSelection::Only(share.0.iter().copied().map(Partition).collect()),
     };
@@ -128,6 +136,24 @@ fn options(args: &ProjectorArgs) -> Result<ProjectorOptions, Failure> {
         ));
     }
     Ok(options)
+}
+
+/// The group that shares the partitions out, if there is one.
+fn group(args: &ProjectorArgs) -> Result<Option<KafkaGroup>, Failure> {
+    let Some(name) = &args.group else {
+        return Ok(None);
+    };
+    let protocol = match args.group_protocol {
+        GroupProtocolArg::Classic => GroupProtocol::Classic,
+        GroupProtocolArg::Consumer => GroupProtocol::Consumer,
+    };
+    let config = connect::kafka_config(&args.log.brokers, &args.kafka)?;
+    Ok(Some(KafkaGroup::new(
+        config,
+        &args.log.topic,
+        name,
+        protocol,
+    )))
 }
 
 /// How events of this wire form are folded.
