@@ -12,10 +12,10 @@ use refold_ports::Registry;
 use refold_ports::conformance::store::fixtures::WIDE_V1;
 use refold_ports::conformance::store::fixtures::WIDE_V2;
 use refold_ports::registry::Durability;
-use refold_ports::registry::PromoteRequest;
 use refold_store_postgres::PgRegistry;
 
 use support::Postgres;
+use support::compared;
 use support::ready;
 
 const BOUND: Duration = Duration::from_secs(30);
@@ -45,20 +45,7 @@ async fn a_switch_whose_wait_for_a_standby_is_cancelled_is_in_and_pending() {
     let first = registry.activate_first(old, "test").await;
     let first = first.expect("the first version becomes active");
     assert_eq!(first.durability, Durability::Local);
-    let barrier = registry.set_barrier(old, new).await.expect("a barrier").id;
-    let columns = WIDE_V2.same_columns();
-    let proof = registry.compare_at_barrier(barrier, &WIDE_V1, &WIDE_V2, &columns);
-    proof.await.expect("a comparison");
-    let request = PromoteRequest {
-        to: new,
-        barrier,
-        if_generation: None,
-        allowed_lag: 0,
-        max_scan_age: None,
-        forced: None,
-        actor: "test".to_owned(),
-        dry_run: false,
-    };
+    let request = compared(&registry, (old, &WIDE_V1), (new, &WIDE_V2)).await;
     wait_for_standbys(&server, "nobody");
 
     // Somebody cancels the commit while it waits.

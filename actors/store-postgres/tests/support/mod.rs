@@ -134,12 +134,23 @@ pub(crate) async fn switch(store: &Postgres, from: &ProjectionSpec, to: &Project
         row.expect("the version is registered").id
     };
     let (from_id, to_id) = (id(from).await, id(to).await);
+    let request = compared(registry, (from_id, from), (to_id, to)).await;
+    let promotion = registry.promote(&request, from, to).await;
+    assert!(promotion.expect("a switch").changed);
+}
+
+/// The order of a switch, behind a barrier between both versions and their comparison there.
+pub(crate) async fn compared(
+    registry: &dyn Registry,
+    (from_id, from): (VersionId, &ProjectionSpec),
+    (to_id, to): (VersionId, &ProjectionSpec),
+) -> PromoteRequest {
     let barrier = registry.set_barrier(from_id, to_id).await;
     let barrier = barrier.expect("a barrier").id;
     let columns = to.same_columns();
     let proof = registry.compare_at_barrier(barrier, from, to, &columns);
     proof.await.expect("a comparison");
-    let request = PromoteRequest {
+    PromoteRequest {
         to: to_id,
         barrier,
         if_generation: None,
@@ -148,9 +159,7 @@ pub(crate) async fn switch(store: &Postgres, from: &ProjectionSpec, to: &Project
         forced: None,
         actor: "test".to_owned(),
         dry_run: false,
-    };
-    let promotion = registry.promote(&request, from, to).await;
-    assert!(promotion.expect("a switch").changed);
+    }
 }
 
 impl StoreHarness for Postgres {
