@@ -3,7 +3,6 @@
 mod support;
 
 use std::time::Duration;
-use std::time::Instant;
 
 use refold_local::PostgresOptions;
 use refold_local::PostgresServer;
@@ -16,6 +15,7 @@ use refold_store_postgres::PgRegistry;
 
 use support::Postgres;
 use support::compared;
+use support::eventually;
 use support::ready;
 
 const BOUND: Duration = Duration::from_secs(30);
@@ -56,15 +56,12 @@ async fn a_switch_whose_wait_for_a_standby_is_cancelled_is_in_and_pending() {
     };
     let cancel = "select count(*) filter (where pg_cancel_backend(pid))
         from pg_stat_activity where wait_event = 'SyncRep'";
-    let deadline = Instant::now() + BOUND;
-    loop {
+    eventually("the commit waits, and is cancelled", async || {
+        assert!(!promoting.is_finished(), "it did not wait for a standby");
         let row = operator.query_one(cancel, &[]).await.expect("an answer");
-        if row.get::<_, i64>(0) == 1 {
-            break;
-        }
-        assert!(Instant::now() < deadline && !promoting.is_finished());
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+        row.get::<_, i64>(0) == 1
+    })
+    .await;
     let promotion = promoting.await.expect("no panic").expect("it is in");
     assert!(promotion.changed);
     assert_eq!(promotion.durability, Some(Durability::Pending));

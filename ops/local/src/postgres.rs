@@ -389,6 +389,16 @@ impl PostgresServer {
         Ok(server)
     }
 
+    /// A server and a streaming standby of it, both below `dir`.
+    ///
+    /// # Errors
+    /// When one of them does not come up.
+    pub fn with_standby(dir: &Path, options: PostgresOptions) -> Result<(Self, Self)> {
+        let primary = Self::start(&dir.join("primary"), options)?;
+        let standby = primary.standby(&dir.join("standby"))?;
+        Ok((primary, standby))
+    }
+
     /// Starts the server again after [`Self::crash`] or [`Self::stop`], on the same data and,
     /// if nobody took it, the same port.
     ///

@@ -69,10 +69,8 @@ fn projectors(world: &World) -> [Process; 2] {
 #[test]
 fn projectors_go_on_exactly_once_from_a_standby_that_lacks_their_last_commits() {
     let scratch = ScratchDir::new("refold-failover").expect("a directory");
-    let primary = PostgresServer::start(&scratch.path().join("a"), PostgresOptions::default());
-    let primary = primary.expect("a server");
-    let standby = primary.standby(&scratch.path().join("b"));
-    let standby = standby.expect("a standby");
+    let servers = PostgresServer::with_standby(scratch.path(), PostgresOptions::default());
+    let (primary, standby) = servers.expect("a server and its standby");
     let both = either(&primary, &standby);
     let world = World::at(&testing::stack().kafka, &both, "failover", STREAM);
     world.seed();

@@ -84,10 +84,8 @@ fn promote_unconfirmed(world: &World, writes: &Api, to: &str, before: &(String, 
 #[test]
 fn a_promotion_is_done_when_the_synchronous_standby_shows_it_and_pending_before() {
     let scratch = ScratchDir::new("refold-durability").expect("a directory");
-    let primary = PostgresServer::start(&scratch.path().join("a"), PostgresOptions::default());
-    let primary = primary.expect("a server");
-    let standby = primary.standby(&scratch.path().join("b"));
-    let standby = standby.expect("a standby");
+    let servers = PostgresServer::with_standby(scratch.path(), PostgresOptions::default());
+    let (primary, standby) = servers.expect("a server and its standby");
     let world = World::at(
         &testing::stack().kafka,
         &primary.dsn(),

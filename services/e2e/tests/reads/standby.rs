@@ -24,10 +24,8 @@ use super::scene::two_versions;
 #[test]
 fn a_standby_that_lags_answers_from_a_whole_state_and_never_goes_back() {
     let scratch = ScratchDir::new("refold-standby").expect("a directory");
-    let primary = PostgresServer::start(&scratch.path().join("a"), PostgresOptions::default());
-    let primary = primary.expect("a server");
-    let standby = primary.standby(&scratch.path().join("b"));
-    let standby = standby.expect("a standby");
+    let servers = PostgresServer::with_standby(scratch.path(), PostgresOptions::default());
+    let (primary, standby) = servers.expect("a server and its standby");
     let world = World::at(&testing::stack().kafka, &primary.dsn(), "standby", STREAM);
     world.seed();
     let [_live, _candidate] = two_versions(&world, PAIR);
