@@ -58,6 +58,8 @@ pub const POSTGRES: &[(&str, &str)] = &[
     ("full_page_writes", "on"),
     // Full-page images after a checkpoint are most of an upsert's WAL: checkpoint rarely.
     ("max_wal_size", "8GB"),
+    // Every commit waits while a segment of the log is created; one that is kept is taken again.
+    ("min_wal_size", "1GB"),
     ("checkpoint_timeout", "15min"),
     ("checkpoint_completion_target", "0.9"),
     ("wal_compression", "lz4"),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use refold_local::testing;
 use refold_ports::Registry;
 use refold_proto::WireFormat;
 use refold_source_kafka::BulkClient;
@@ -40,6 +41,16 @@ pub(crate) fn session(args: &StoreArgs) -> Result<SessionOptions, Failure> {
         .config
         .password(password.trim_end_matches(['\r', '\n']));
     Ok(options)
+}
+
+/// Asks a database in a session of its own: what experiments look at and do, not the product.
+/// Lines of cells.
+pub(crate) async fn query(database: &str, sql: &str) -> Result<String, Failure> {
+    let (database, sql) = (database.to_owned(), sql.to_owned());
+    let asked = tokio::task::spawn_blocking(move || testing::query(&database, &sql)).await;
+    asked
+        .map_err(|error| Failure::error("ask the database", error))?
+        .map_err(|error| Failure::error("ask the database", error))
 }
 
 /// The log of a topic. Nothing is asked of the brokers yet.

@@ -10,7 +10,6 @@ use refold_bench::accounts::thread_cpu_seconds;
 use refold_bench::disk;
 use refold_bench::profile::fold;
 use refold_bench::table::csv;
-use refold_local::testing;
 use serde_json::Value;
 use serde_json::json;
 use tokio::process::Child;
@@ -20,6 +19,7 @@ use super::report::write;
 use super::site::SeededLog;
 use super::site::Site;
 use crate::cli::Failure;
+use crate::connect::query;
 
 /// Between two looks at threads and waits. A look at the waits is a session of its own.
 const EVERY: Duration = Duration::from_millis(500);
@@ -160,14 +160,6 @@ async fn counters(database: &str) -> Result<Value, Failure> {
     let text = query(database, COUNTERS).await?;
     serde_json::from_str(&text)
         .map_err(|error| Failure::error("read the database's counters", error))
-}
-
-async fn query(database: &str, sql: &'static str) -> Result<String, Failure> {
-    let database = database.to_owned();
-    let asked = tokio::task::spawn_blocking(move || testing::query(&database, sql)).await;
-    asked
-        .map_err(|error| Failure::error("ask the database", error))?
-        .map_err(|error| Failure::error("ask the database", error))
 }
 
 #[derive(Default)]

@@ -41,4 +41,7 @@ pub struct BenchThousandSwitchesArgs {
     /// Seconds from the start of one scan of both tables to the start of the next.
     #[arg(long, default_value_t = 30)]
     pub scan_every: u64,
+    /// Rows a second that a scan reads at most.
+    #[arg(long, default_value = "200k")]
+    pub scan_rate: Count,
 }

@@ -283,8 +283,11 @@ pub(crate) async fn prove_once(
     session: &SessionOptions,
     log: &witness::Log,
     (left, right): (&Arc<dyn AnyProjection>, &Arc<dyn AnyProjection>),
+    options: &ScanOptions,
 ) -> Result<(ScanReport, Option<witness::Confirmation>), Failure> {
-    let report = scan_once(session, left, right).await?;
+    let verifier = PgVerifier::new(session);
+    let report = verifier.scan_pair(left.spec(), right.spec(), options, None);
+    let report = report.await?;
     let confirmation = match report.expected() {
         0 => None,
         _ => Some(witness::confirm(session, log, (left, right), Some(&report.id)).await?),

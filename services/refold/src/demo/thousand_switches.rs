@@ -9,6 +9,7 @@
 //! The switches are spread over the reads: one right after another would leave no read that meets
 //! none of them, and so nothing to compare with.
 
+mod scans;
 mod switches;
 
 use std::num::NonZeroU64;
@@ -18,13 +19,9 @@ use std::time::Duration;
 
 use refold_domain::fold::AnyProjection;
 use refold_domain::version::VersionState;
-use refold_store_postgres::ScanReport;
 use refold_store_postgres::SessionOptions;
 use serde_json::Value;
 use serde_json::json;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use super::LIVE;
 use super::NEW;
@@ -35,7 +32,7 @@ use crate::cli::BenchThousandSwitchesArgs;
 use crate::cli::Count;
 use crate::cli::Failure;
 use crate::cli::Kind;
-use crate::command::verify::prove_once;
+use crate::connect::query;
 use crate::load::Overlap;
 use crate::load::Readers;
 use crate::load::SessionsPlan;
@@ -43,8 +40,10 @@ use crate::load::SessionsReport;
 use crate::machine;
 use crate::run::Projections;
 use crate::run::find;
-use crate::witness;
 
+use scans::Proof;
+use scans::Scanned;
+use scans::Scans;
 use switches::Switches;
 
 /// How long one step of the way to the first switch may take before it counts as hung.
@@ -61,6 +60,10 @@ const TELL_EVERY: u64 = 50;
 
 /// Requests of one cycle: two switches, and a dry run before each.
 const ASKS: u64 = 4;
+
+/// Writes `min_wal_size` of log, in messages of a MiB that nobody reads.
+const FILL_THE_LOG: &str = "select count(pg_logical_emit_message(false, 'refold', repeat(md5(n::text), 32768))) \
+    from generate_series(1, (select setting::bigint from pg_settings where name = 'min_wal_size')) n";
 
 /// What must be zero.
 const CLEAN: [&str; 6] = [
@@ -139,6 +142,8 @@ async fn play(
     pair: Pair,
 ) -> Result<Measured, Failure> {
     both_built(args, scene).await?;
+    scene.step("let the database's log be one that runs for long");
+    age_the_log(scene).await?;
     scene.step(&format!(
         "scan both tables, and again every {} s",
         args.scan_every
@@ -147,7 +152,17 @@ async fn play(
         .map_err(|error| Failure::usage(format!("-postgres: {error}")))?;
     let every = Duration::from_secs(args.scan_every);
     let log = scene.log();
-    let scans = Scans::start(Proof { session, log, pair }, every).await?;
+    let rate = args.scan_rate.0;
+    let scans = Scans::start(
+        Proof {
+            session,
+            log,
+            pair,
+            rate,
+        },
+        every,
+    )
+    .await?;
     scene.step(&format!(
         "{} cycles of accounts_v4 and back, {} sessions reading",
         args.cycles, args.readers
@@ -184,6 +199,15 @@ async fn play(
     })
 }
 
+/// A server that has just been made creates each segment of its log by filling it with zeros,
+/// and every commit waits for that; one that runs for long takes old segments again. So as much
+/// is written as it keeps, and a checkpoint frees it, and writes out what the rebuild left.
+async fn age_the_log(scene: &Scene) -> Result<(), Failure> {
+    query(scene.postgres(), FILL_THE_LOG).await?;
+    query(scene.postgres(), "checkpoint").await?;
+    Ok(())
+}
+
 /// From an empty log to two versions at its moving end.
 async fn both_built(args: &BenchThousandSwitchesArgs, scene: &mut Scene) -> Result<(), Failure> {
     let stream = &args.stream;
@@ -202,94 +226,6 @@ async fn both_built(args: &BenchThousandSwitchesArgs, scene: &mut Scene) -> Resu
     scene.step("rebuild accounts_v4 from offset 0 beside it, and catch up");
     scene.rebuild(NEW, 0).await?;
     scene.wait_state(NEW, VersionState::Ready, BOUND).await
-}
-
-/// What all scans found.
-#[derive(Debug, Clone, Copy, Default)]
-struct Scanned {
-    scans: u64,
-    /// Rows of the last one.
-    rows: u64,
-    compared: u64,
-    findings: u64,
-    seconds_max: f64,
-}
-
-impl Scanned {
-    /// Scans both tables and lets the log confirm what differs as expected: without that no
-    /// promotion rests on the scan.
-    async fn add_one(&mut self, proof: &Proof) -> Result<(), Failure> {
-        let pair = (&proof.pair.0, &proof.pair.1);
-        let (report, confirmation) = prove_once(&proof.session, &proof.log, pair).await?;
-        self.add(&report);
-        self.findings += confirmation.map_or(0, |log| log.contradicted());
-        Ok(())
-    }
-
-    fn add(&mut self, report: &ScanReport) {
-        self.scans += 1;
-        self.rows = report.rows();
-        self.compared += report.rows();
-        self.findings += report.findings();
-        self.seconds_max = self.seconds_max.max(report.seconds);
-    }
-}
-
-/// What is scanned, and the log that confirms it.
-struct Proof {
-    session: SessionOptions,
-    log: witness::Log,
-    pair: Pair,
-}
-
-/// The scans that go on beside the switches. When this is dropped, the one under way is the last.
-struct Scans {
-    task: JoinHandle<Result<Scanned, Failure>>,
-    stop: watch::Sender<bool>,
-}
-
-impl Scans {
-    /// Scans once, for the first switch to rest on, and goes on scanning.
-    async fn start(proof: Proof, every: Duration) -> Result<Self, Failure> {
-        let next = Instant::now() + every;
-        let mut scanned = Scanned::default();
-        scanned.add_one(&proof).await?;
-        let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(async move {
-            let cadence = (next, every);
-            scan_on(&proof, cadence, scanned, stopped).await
-        });
-        Ok(Self { task, stop })
-    }
-
-    /// Whether a scan could not be made.
-    fn ended(&self) -> bool {
-        self.task.is_finished()
-    }
-
-    /// Waits for the scan that is under way.
-    async fn stop(self) -> Result<Scanned, Failure> {
-        self.stop.send_replace(true);
-        let scanned = self.task.await;
-        scanned.map_err(|error| Failure::error("scan the tables", error))?
-    }
-}
-
-/// Scans until it is told to stop, or the one who would tell it is gone.
-async fn scan_on(
-    proof: &Proof,
-    (mut next, every): (Instant, Duration),
-    mut scanned: Scanned,
-    mut stopped: watch::Receiver<bool>,
-) -> Result<Scanned, Failure> {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep_until(next) => {}
-            _ = stopped.wait_for(|stop| *stop) => return Ok(scanned),
-        }
-        next = Instant::now() + every;
-        scanned.add_one(proof).await?;
-    }
 }
 
 /// What goes on while versions are switched.

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use refold_domain::fold::AnyProjection;
 use refold_domain::position::Partition;
-use refold_local::testing;
 use refold_store_postgres::PgVerifier;
 use refold_store_postgres::SessionOptions;
 
 use super::kinds::Kind;
 use super::kinds::Where;
 use crate::cli::Failure;
+use crate::connect::query;
 
 /// One table of one version.
 #[derive(Debug, Clone)]
@@ -48,13 +48,9 @@ pub(super) struct Damage {
 }
 
 impl Ground {
-    /// Asks the database, on a thread of its own.
+    /// Asks the database.
     pub(super) async fn sql(&self, sql: &str) -> Result<String, Failure> {
-        let (dsn, question) = (self.postgres.clone(), sql.to_owned());
-        let answered = tokio::task::spawn_blocking(move || testing::query(&dsn, &question)).await;
-        answered
-            .map_err(|error| Failure::error("ask the database", error))?
-            .map_err(|error| Failure::error("ask the database", error))
+        query(&self.postgres, sql).await
     }
 
     async fn leaf(
