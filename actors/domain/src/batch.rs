@@ -1,6 +1,7 @@
 //! A batch: everything that one transaction commits for one partition.
 
 use crate::log::RecordFingerprint;
+use crate::parking::ParkedEvent;
 use crate::position::Offset;
 use crate::position::OffsetRange;
 use crate::rows::EncodedRows;
@@ -32,6 +33,8 @@ pub struct WriteBatch {
     pub last_record: Option<RecordFingerprint>,
     /// Gaps found in this range.
     pub gaps: Vec<EventGap>,
+    /// Events of this range that were put aside.
+    pub parked: Vec<ParkedEvent>,
     /// Whether the reader had reached the end of the log at `range.to`.
     pub at_log_end: bool,
 }
@@ -49,6 +52,9 @@ pub struct BulkSeal {
     pub last_record: Option<RecordFingerprint>,
     /// Gaps found in this range.
     pub gaps: Vec<EventGap>,
+    /// Events of this range that were put aside, and perhaps some that an earlier checkpoint
+    /// holds.
+    pub parked: Vec<ParkedEvent>,
     /// Whether the whole history up to the end of the log is in.
     pub at_log_end: bool,
 }

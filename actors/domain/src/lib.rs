@@ -13,6 +13,7 @@ pub mod fold;
 pub mod log;
 pub mod observe;
 pub mod pace;
+pub mod parking;
 pub mod partitioner;
 pub mod position;
 pub mod restart;

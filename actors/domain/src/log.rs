@@ -42,6 +42,21 @@ struct RecordSlot {
     value_len: u32,
 }
 
+impl RecordSlot {
+    #[inline]
+    fn record<'a>(&self, buf: &'a [u8]) -> Record<'a> {
+        let key = &buf[self.key_start as usize..][..self.key_len as usize];
+        let value = (self.value_len != NULL_VALUE)
+            .then(|| &buf[self.value_start as usize..][..self.value_len as usize]);
+        Record {
+            offset: Offset(self.offset),
+            ts_millis: self.ts_millis,
+            key,
+            value,
+        }
+    }
+}
+
 /// Where a record that a reader unpacked in place stands in its chunk's buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordSpan {
@@ -277,16 +292,23 @@ impl Chunk {
     /// The record at `index`, counted from 0.
     #[inline]
     pub fn get(&self, index: usize) -> Option<Record<'_>> {
-        let slot = self.slots.get(index)?;
-        let key = &self.buf[slot.key_start as usize..][..slot.key_len as usize];
-        let value = (slot.value_len != NULL_VALUE)
-            .then(|| &self.buf[slot.value_start as usize..][..slot.value_len as usize]);
-        Some(Record {
-            offset: Offset(slot.offset),
-            ts_millis: slot.ts_millis,
-            key,
-            value,
-        })
+        Some(self.slots.get(index)?.record(&self.buf))
+    }
+
+    /// Drops the records that are not to be kept; the chunk covers the same offsets as before.
+    pub fn retain(&mut self, mut keep: impl FnMut(Record<'_>) -> bool) {
+        let Self {
+            slots, buf, bytes, ..
+        } = self;
+        slots.retain(|slot| {
+            let record = slot.record(buf);
+            let length = record.key.len() + record.value.map_or(0, <[u8]>::len);
+            let kept = keep(record);
+            if !kept {
+                *bytes -= length;
+            }
+            kept
+        });
     }
 
     /// The records in offset order.

@@ -131,6 +131,8 @@ pub struct EventCounts {
     pub unhandled: u64,
     /// Gaps in per-aggregate versions.
     pub gaps: u64,
+    /// Put aside, because the fold refused them or one of their aggregate before them.
+    pub parked: u64,
     /// Bytes of keys and values read.
     pub bytes: u64,
     /// Rows written.

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use refold_domain::batch::BulkSeal;
 use refold_domain::batch::WriteBatch;
 use refold_domain::log::RecordFingerprint;
+use refold_domain::parking::Parking;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
 use refold_domain::spec::ProjectionSpec;
@@ -98,6 +99,8 @@ pub struct Lease {
     pub reached_log_end: bool,
     /// The switch offset of a barrier that waits for this partition.
     pub switch: Option<Offset>,
+    /// The aggregates whose events were put aside.
+    pub parking: Parking,
 }
 
 /// The durable answer to a commit.

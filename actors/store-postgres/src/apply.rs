@@ -16,6 +16,7 @@ use crate::array::CellArray;
 use crate::array::column_arrays;
 use crate::array::row_cells;
 use crate::error::store_error;
+use crate::parked::ParkedArrays;
 use crate::session::Session;
 use crate::writer::PostgresWriter;
 
@@ -107,26 +108,30 @@ impl PostgresWriter {
             &batch.at_log_end,
         ];
         let gaps = GapArrays::new(&batch.gaps);
+        let parked = ParkedArrays::new(&batch.parked);
         // Polled in this order, and each sends when it is polled first.
-        let sent = future::join4(
+        let sent = future::join5(
             session.client().batch_execute("begin"),
             session.client().query_one(&self.fence, &fence),
             write_rows(session, &upsert, &arrays, &batch.rows),
             gaps.insert(session, &self.gaps, (lease.version.0, lease.partition.0)),
+            parked.insert(session, (lease.version.0, lease.partition.0)),
         );
         let answers = session.within("apply a batch", async { Ok(sent.await) });
-        let (began, fenced, written, stored) = answers.await?;
+        let (began, fenced, written, stored, aside) = answers.await?;
         began.map_err(|e| store_error("begin", &e))?;
         let fenced = fenced.and_then(|row| Fenced::read(&row));
         let fenced = fenced.map_err(|e| store_error("take the fence", &e))?;
         let written = written.map_err(|e| store_error("write the rows", &e))?;
         stored.map_err(|e| store_error("store the gaps", &e))?;
+        aside.map_err(|e| store_error("store the parked events", &e))?;
         require_written(written, batch.rows.len())?;
         self.end_transaction(&fenced.xid).await?;
 
         self.advance(batch.range.to, &batch.sums, fenced.switch);
         self.lease.last_record = batch.last_record.or(self.lease.last_record);
         self.lease.reached_log_end |= batch.at_log_end;
+        self.lease.parking.note(&batch.parked);
         Ok(Committed {
             next: batch.range.to,
             switch: fenced.switch,

@@ -22,6 +22,7 @@ use tokio_postgres::types::ToSql;
 use crate::apply::Fenced;
 use crate::apply::GapArrays;
 use crate::error::store_error;
+use crate::parked::ParkedArrays;
 use crate::session::Session;
 use crate::writer::PostgresWriter;
 
@@ -186,6 +187,7 @@ impl PostgresWriter {
             &seal.at_log_end,
         ];
         let gaps = GapArrays::new(&seal.gaps);
+        let parked = ParkedArrays::new(&seal.parked);
         let seal_fence = match load.target {
             BulkTarget::Leaf => FENCE_SEAL,
             BulkTarget::Checkpoint => FENCE_CHECKPOINT,
@@ -195,11 +197,12 @@ impl PostgresWriter {
                 .batch("drop the checkpoint", &self.leaf.drop_checkpoint())
                 .await?;
         }
-        let sent = future::try_join(
+        let sent = future::try_join3(
             session.client().query_one(seal_fence, &parameters),
             gaps.insert(session, &self.gaps, (lease.version.0, lease.partition.0)),
+            parked.insert(session, (lease.version.0, lease.partition.0)),
         );
-        let (row, _) = session.within("seal the load", sent).await?;
+        let (row, _, ()) = session.within("seal the load", sent).await?;
         let fenced = Fenced::read(&row).map_err(|e| store_error("seal the load", &e))?;
         self.end_transaction(&fenced.xid).await?;
 
@@ -208,6 +211,7 @@ impl PostgresWriter {
         self.lease.has_checkpoint = load.target == BulkTarget::Checkpoint;
         self.lease.last_record = seal.last_record.or(self.lease.last_record);
         self.lease.reached_log_end |= seal.at_log_end;
+        self.lease.parking.note(&seal.parked);
         Ok(Committed {
             next: seal.range.to,
             switch: fenced.switch,

@@ -19,6 +19,7 @@ mod mark_follower;
 mod migrate;
 mod pair_reads;
 mod parameter;
+mod parked;
 mod promote;
 mod read_model;
 mod readable;

@@ -13,7 +13,7 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 8] = [
+const MIGRATIONS: [Migration; 9] = [
     Migration {
         number: 1,
         name: "control",
@@ -53,6 +53,11 @@ const MIGRATIONS: [Migration; 8] = [
         number: 8,
         name: "proofs",
         sql: include_str!("../migrations/0008_proofs.sql"),
+    },
+    Migration {
+        number: 9,
+        name: "parking",
+        sql: include_str!("../migrations/0009_parking.sql"),
     },
 ];
 

@@ -46,6 +46,10 @@ impl Typed for Value {
     const TYPE: Type = Type::JSONB;
 }
 
+impl Typed for Vec<Option<&[u8]>> {
+    const TYPE: Type = Type::BYTEA_ARRAY;
+}
+
 impl Typed for Vec<i32> {
     const TYPE: Type = Type::INT4_ARRAY;
 }

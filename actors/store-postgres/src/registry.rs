@@ -71,6 +71,11 @@ impl PgRegistry {
         }
     }
 
+    /// Where its questions go.
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
     async fn find(&self, label: Option<&str>) -> Result<Vec<VersionRow>, RegistryError> {
         let rows = self
             .sessions

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use refold_domain::log::RecordFingerprint;
+use refold_domain::parking::Parking;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
 use refold_domain::spec::ProjectionSpec;
@@ -21,6 +22,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::ddl::Leaf;
 use crate::error::store_error;
+use crate::parked::parking;
 use crate::session::Session;
 use crate::session::SessionOptions;
 use crate::writer::PostgresWriter;
@@ -81,7 +83,8 @@ impl Sink for PostgresSink {
             code_hash: spec.code_hash(),
             start,
         };
-        let lease = claim.take(&session, &layout).await?;
+        let mut lease = claim.take(&session, &layout).await?;
+        lease.parking = parking(&session, (version.0, partition.0)).await?;
         let prepared = futures::future::try_join(
             session.client().prepare(FENCE),
             session.client().prepare(INSERT_GAPS),
@@ -168,6 +171,7 @@ impl Claim {
             has_checkpoint: row.try_get("has_checkpoint")?,
             reached_log_end: row.try_get("reached_log_end")?,
             switch: row.try_get::<_, Option<i64>>("switch")?.map(Offset),
+            parking: Parking::new(),
         })
     }
 

@@ -104,6 +104,9 @@ pub struct ProjectorOptions {
     pub checkpoint_every: Option<Duration>,
     /// How records are folded.
     pub fold: FoldOptions,
+    /// Whether an event that the fold refuses is put aside, with all that follow on it in its
+    /// aggregate, instead of halting its partition.
+    pub park: bool,
     /// Bounds of one read of history. A chunk that fits the second-level cache
     /// folds faster than a large one.
     pub bulk_read: ReadLimit,
@@ -165,6 +168,7 @@ impl Default for ProjectorOptions {
                 wire: WireFormat::Proto,
                 complete_log: true,
             },
+            park: false,
             bulk_read: ReadLimit {
                 records: 8_192,
                 bytes: 2 << 20,

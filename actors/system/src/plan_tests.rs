@@ -1,3 +1,4 @@
+use refold_domain::parking::Parking;
 use refold_domain::sums::SumLayout;
 use refold_domain::sums::Sums;
 use refold_domain::version::VersionId;
@@ -19,6 +20,7 @@ fn lease(next: i64, has_leaf: bool) -> Lease {
         has_checkpoint: false,
         reached_log_end: false,
         switch: None,
+        parking: Parking::new(),
     }
 }
 

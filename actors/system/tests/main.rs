@@ -6,6 +6,7 @@ mod group;
 mod halt;
 mod large;
 mod ownership;
+mod park;
 mod process;
 mod rebuild;
 mod schedule;

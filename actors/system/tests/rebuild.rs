@@ -274,7 +274,7 @@ async fn table_bytes(world: &World) -> Vec<u64> {
                 reader
                     .read(&mut chunk, limit, std::time::Duration::ZERO)
                     .expect("a chunk");
-                fold.fold(&chunk, Offset(i64::MAX));
+                fold.fold(&chunk, 0, Offset(i64::MAX));
                 if chunk.end_of_log() {
                     return fold.memory_bytes() as u64;
                 }

@@ -153,11 +153,15 @@ impl World {
         let (total, version, off) = truth.rows.entry((partition, id)).or_default();
         *version += 1;
         *total = add(*total, amount);
-        let value = format!(
-            r#"{{"format":1,"aggregate_id":{id},"version":{version},"type":"Added","ts":"2024-02-29T12:00:00Z","payload":{amount}}}"#
-        );
-        let record = NewRecord::new(id.to_string(), value);
-        *off = self.log.append(partition, record).0;
+        *off = self.log.append(partition, added(id, *version, amount)).0;
+    }
+
+    /// Appends the next event of an aggregate, of which its row must know nothing.
+    pub(crate) fn add_unseen(&self, id: i64) -> Offset {
+        let partition = Self::home(id);
+        let truth = self.truth.lock().expect("no test panics in here");
+        let version = truth.rows.get(&(partition, id)).map_or(0, |row| row.1);
+        self.log.append(partition, added(id, version + 1, 1_000))
     }
 
     /// Appends a record that cannot be decoded and tells where.
@@ -229,6 +233,13 @@ impl World {
     pub(crate) async fn caught_up(&self, version: VersionId) {
         until("the version holds every event", || self.is_equal(version)).await;
     }
+}
+
+fn added(id: i64, version: i64, amount: i64) -> NewRecord {
+    let value = format!(
+        r#"{{"format":1,"aggregate_id":{id},"version":{version},"type":"Added","ts":"2024-02-29T12:00:00Z","payload":{amount}}}"#
+    );
+    NewRecord::new(id.to_string(), value)
 }
 
 fn see(cells: &[u8]) -> SeenRow {

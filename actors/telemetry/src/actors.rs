@@ -35,6 +35,7 @@ fn observe_counts(meter: &Meter, board: &Board) {
         for (reason, count) in [
             ("duplicate", actor.counts.duplicates),
             ("unhandled", actor.counts.unhandled),
+            ("parked", actor.counts.parked),
         ] {
             let mut labels = version_labels(id, actor);
             labels.push(("mode", actor.mode.to_owned()));

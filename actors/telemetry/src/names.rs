@@ -65,7 +65,7 @@ pub const EVENTS_SKIPPED: Metric = Metric {
     kind: Kind::Counter,
     unit: "events",
     labels: &["projection", "version", "mode", "reason"],
-    meaning: "Events read and not applied: already in the row (duplicate) or of a type that the projection does not handle (unhandled)",
+    meaning: "Events read and not applied: already in the row (duplicate), of a type that the projection does not handle (unhandled), or put aside (parked)",
 };
 /// Bytes of the log.
 pub const LOG_READ_BYTES: Metric = Metric {

@@ -15,6 +15,8 @@ mod garbage;
 mod other_log;
 #[path = "bad_input/outage.rs"]
 mod outage;
+#[path = "bad_input/parking.rs"]
+mod parking;
 
 use std::time::Duration;
 

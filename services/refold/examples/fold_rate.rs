@@ -78,7 +78,7 @@ fn measure(params: &SeedParams, records: u64) -> Result<(f64, f64), Box<dyn std:
         }
         decoding += thread_nanos() - began;
         let began = thread_nanos();
-        let report = fold.fold(&chunk, Offset(i64::MAX));
+        let report = fold.fold(&chunk, 0, Offset(i64::MAX));
         folding += thread_nanos() - began;
         if let Some(halt) = report.halt {
             return Err(halt.reason.into());

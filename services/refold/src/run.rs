@@ -67,6 +67,7 @@ fn dispatch(command: Command, projections: &Projections) -> Result<ExitCode, Fai
         Command::Diff(args) => runtime.block_on(command::diff::run(args, projections)),
         Command::Repair(args) => runtime.block_on(command::repair::run(args, projections)),
         Command::List(args) => runtime.block_on(command::list::run(args)),
+        Command::Parked(args) => runtime.block_on(command::parked::run(args)),
         Command::Retire(args) => runtime.block_on(command::retire::run(args)),
         Command::Abort(args) => runtime.block_on(command::retire::abort(args)),
         Command::Load(args) => runtime.block_on(command::load::run(args)),

@@ -259,11 +259,11 @@ impl<P: Projection> Bulk<P> {
 }
 
 impl<P: Projection> BulkFold for Bulk<P> {
-    fn fold(&mut self, chunk: &Chunk, until: Offset) -> FoldReport {
-        let mut report = FoldReport::at(chunk.from());
+    fn fold(&mut self, chunk: &Chunk, start: usize, until: Offset) -> FoldReport {
+        let mut report = FoldReport::before(chunk, start);
         let mut group = Group::new();
         let mut ahead = Group::new();
-        self.prepare_group(chunk, 0, until, &mut group);
+        self.prepare_group(chunk, start, until, &mut group);
         loop {
             let start = report.index + group.len();
             // Behind a group that ended the chunk or the range there is none.

@@ -25,9 +25,9 @@ proptest! {
         let chunk = chunk_of(&script, 1);
         let mut engine = erase(Ledger).bulk_fold(OPTIONS);
         let mut counted = 0;
-        let mut report = FoldReport::at(Offset(0));
+        let mut report = FoldReport::before(&chunk, 0);
         for at in 0..script.len() {
-            report = engine.fold(&part(&chunk, at, at + 1), END);
+            report = engine.fold(&part(&chunk, at, at + 1), 0, END);
             prop_assert_eq!(&report.halt, &None);
             counted += report.applied + report.unhandled;
             for _ in splits.iter().filter(|split| **split == at) {
@@ -52,7 +52,7 @@ proptest! {
         let cut = cut.min(script.len());
         let chunk = chunk_of(&script, 0);
         let mut engine = erase(Ledger).bulk_fold(OPTIONS);
-        engine.fold(&part(&chunk, 0, cut), END);
+        engine.fold(&part(&chunk, 0, cut), 0, END);
         let mut run = SnapshotRun::new(&ProjectionSpec::of::<Ledger>());
         let mut rows = Vec::new();
         while let Some(bytes) = engine.next_snapshot_tuples(48, &mut run) {
@@ -62,7 +62,7 @@ proptest! {
         prop_assert_eq!(run.sums.clone(), bulk(&part(&chunk, 0, cut)).sums);
 
         // The fold that was looked at goes on as if nothing had been.
-        let report = engine.fold(&part(&chunk, cut, script.len()), END);
+        let report = engine.fold(&part(&chunk, cut, script.len()), 0, END);
         let whole = bulk(&chunk);
         prop_assert_eq!(&drain(engine, &chunk, report).0, &whole);
 
@@ -70,7 +70,7 @@ proptest! {
         for overlap in 0..=cut {
             let mut other = erase(Ledger).bulk_fold(OPTIONS);
             other.load(&rows).expect("rows read back");
-            let report = other.fold(&part(&chunk, cut - overlap, script.len()), END);
+            let report = other.fold(&part(&chunk, cut - overlap, script.len()), 0, END);
             prop_assert_eq!(&drain(other, &chunk, report).0, &whole);
         }
     }
@@ -82,7 +82,7 @@ fn memory_is_what_keys_rows_and_their_order_take_and_comes_back_with_the_keys() 
     let chunk = chunk_of(&script, 0);
     let mut engine = erase(Ledger).bulk_fold(OPTIONS);
     let empty = engine.memory_bytes();
-    let report = engine.fold(&chunk, END);
+    let report = engine.fold(&chunk, 0, END);
     let full = engine.memory_bytes();
     // A key, a row, a position, the row's text, and sixteen bytes for the order.
     let least = 50_000 * (8 + 32 + 16 + 5 + 16);
@@ -115,7 +115,7 @@ fn an_event_of_a_key_that_was_given_up_halts_the_history_of_all_keys() {
         for halves in 0..4 {
             let mut engine = erase(Ledger).bulk_fold(OPTIONS);
             (0..halves).for_each(|_| assert!(engine.give_up_half(Offset(0))));
-            let report = engine.fold(&chunk, END);
+            let report = engine.fold(&chunk, 0, END);
             assert_eq!(report.next, Offset(poisoned), "after {halves} halves");
             assert_eq!(report.halt.map(|h| h.offset), Some(Offset(poisoned)));
         }

@@ -88,7 +88,7 @@ fn folded<const LEAVES: bool>(chunk: &Chunk, half: bool) -> (FoldReport, Vec<u8>
     if half {
         assert!(engine.give_up_half(Offset(0)));
     }
-    let report = engine.fold(chunk, Offset(i64::MAX));
+    let report = engine.fold(chunk, 0, Offset(i64::MAX));
     let mut run = engine.into_tuples();
     let mut tuples = Vec::new();
     while let Some(bytes) = run.next_tuples(64) {

@@ -82,11 +82,12 @@ pub struct FoldReport {
 }
 
 impl FoldReport {
-    /// Nothing folded yet; the mark stands at `next`.
-    fn at(next: Offset) -> Self {
+    /// Nothing folded yet; the mark stands behind the record in front of index `start`.
+    fn before(chunk: &Chunk, start: usize) -> Self {
+        let before = start.checked_sub(1).and_then(|i| chunk.get(i));
         Self {
-            index: 0,
-            next,
+            index: start,
+            next: before.map_or(chunk.from(), |record| record.offset.next()),
             last_record: None,
             applied: 0,
             duplicates: 0,
@@ -145,8 +146,8 @@ impl SnapshotRun {
 
 /// Folds one partition's history in memory.
 pub trait BulkFold: Send {
-    /// Folds the chunk's records below `until`.
-    fn fold(&mut self, chunk: &Chunk, until: Offset) -> FoldReport;
+    /// Folds the chunk's records from index `start` on and below `until`.
+    fn fold(&mut self, chunk: &Chunk, start: usize, until: Offset) -> FoldReport;
 
     /// Bytes that the fold holds and will hold while its rows are handed out:
     /// the table as allocated, the order of its keys, and what keys and rows own.

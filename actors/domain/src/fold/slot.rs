@@ -251,12 +251,7 @@ pub(super) fn walk(
     options: FoldOptions,
     mut apply: impl FnMut(&Record<'_>) -> Result<(Step, Option<EventGap>), String>,
 ) -> FoldReport {
-    let before = start.checked_sub(1).and_then(|i| chunk.get(i));
-    let next = before.map_or(chunk.from(), |record| record.offset.next());
-    let mut report = FoldReport {
-        index: start,
-        ..FoldReport::at(next)
-    };
+    let mut report = FoldReport::before(chunk, start);
     let end = start.saturating_add(events).min(chunk.len());
     let mut last = None;
     while let Some(record) = chunk.get(report.index) {

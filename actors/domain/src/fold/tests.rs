@@ -222,13 +222,13 @@ pub(super) fn drain(
             return (table, counted);
         };
         engine = rest;
-        report = engine.fold(chunk, END);
+        report = engine.fold(chunk, 0, END);
     }
 }
 
 pub(super) fn bulk(chunk: &Chunk) -> Table {
     let mut engine = erase(Ledger).bulk_fold(OPTIONS);
-    let report = engine.fold(chunk, END);
+    let report = engine.fold(chunk, 0, END);
     drain(engine, chunk, report).0
 }
 
@@ -295,7 +295,7 @@ proptest! {
 fn a_limit_between_records_is_where_the_mark_stops() {
     let chunk = chunk_of(&[(1, 2), (1, 3), (1, 4)], 9);
     let mut engine = erase(Ledger).bulk_fold(OPTIONS);
-    let report = engine.fold(&chunk, Offset(15));
+    let report = engine.fold(&chunk, 0, Offset(15));
     assert_eq!((report.index, report.next), (2, Offset(15)));
     assert_eq!(report.last_record.map(|r| r.offset), Some(Offset(10)));
 }
@@ -307,7 +307,7 @@ fn a_missing_event_is_reported_with_key_offset_and_versions() {
     for record in whole.records().filter(|r| r.offset != Offset(1)) {
         holed.push(record.offset, record.ts_millis, record.key, record.value);
     }
-    let report = erase(Ledger).bulk_fold(OPTIONS).fold(&holed, END);
+    let report = erase(Ledger).bulk_fold(OPTIONS).fold(&holed, 0, END);
     let gap = EventGap {
         key: "7".to_owned(),
         offset: Offset(2),
@@ -324,7 +324,7 @@ fn an_undecodable_event_halts_in_front_of_itself() {
     let first = good.get(0).expect("two records");
     chunk.push(first.offset, 0, first.key, first.value);
     chunk.push(Offset(1), 0, b"1", Some(b"\xff\xff"));
-    let report = erase(Ledger).bulk_fold(OPTIONS).fold(&chunk, END);
+    let report = erase(Ledger).bulk_fold(OPTIONS).fold(&chunk, 0, END);
     assert_eq!((report.index, report.next), (1, Offset(1)));
     let halt = report.halt.expect("the second record is no envelope");
     assert_eq!(halt.offset, Offset(1));

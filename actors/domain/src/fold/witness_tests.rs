@@ -27,7 +27,7 @@ fn testify(chunk: &Chunk, keys: impl Into<Keys>) -> Vec<WitnessRow> {
 /// The same of the bulk engine: key, cells, version and offset as cells, by key.
 fn folded(chunk: &Chunk) -> Vec<WitnessRow> {
     let mut fold = erase(Ledger).bulk_fold(OPTIONS);
-    assert_eq!(fold.fold(chunk, END).halt, None);
+    assert_eq!(fold.fold(chunk, 0, END).halt, None);
     let mut run = fold.into_tuples();
     let mut rows = Vec::new();
     while let Some(tuples) = run.next_tuples(1 << 16) {

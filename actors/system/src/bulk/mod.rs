@@ -24,6 +24,8 @@ use refold_domain::fold::BulkFold;
 use refold_domain::fold::Halt;
 use refold_domain::log::RecordFingerprint;
 use refold_domain::observe::EventCounts;
+use refold_domain::parking::ParkedEvent;
+use refold_domain::parking::Parking;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
 use refold_domain::sums::Sums;
@@ -53,6 +55,8 @@ pub(crate) enum BulkEvent {
         rows: u64,
         /// The sums of the rows.
         sums: Box<Sums>,
+        /// Events below the mark that were put aside.
+        parked: Vec<ParkedEvent>,
         /// CPU time of sorting and encoding them.
         cpu: Duration,
     },
@@ -137,6 +141,8 @@ pub(crate) struct BulkTask {
     pub(crate) verify: Option<RecordFingerprint>,
     pub(crate) reader: Box<dyn ChunkReader>,
     pub(crate) fold: Box<dyn BulkFold>,
+    /// The aggregates whose events are put aside; `None` when such an event is an end.
+    pub(crate) parking: Option<Parking>,
     pub(crate) slot: Slot,
     pub(crate) shared: Shared,
 }

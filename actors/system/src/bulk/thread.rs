@@ -1,5 +1,6 @@
 //! What the thread does: read, fold, hand out, and read again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use refold_domain::fold::SnapshotRun;
 use refold_domain::fold::TupleRun;
 use refold_domain::log::Chunk;
 use refold_domain::log::RecordFingerprint;
+use refold_domain::parking::ParkedEvent;
+use refold_domain::parking::Parking;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
 use refold_ports::source::ChunkReader;
@@ -56,6 +59,10 @@ pub(super) struct BulkThread {
     fold: Option<Box<dyn BulkFold>>,
     /// Whether this is the first fold of the history, which decides where it ends.
     first: bool,
+    /// The aggregates whose events are put aside; `None` when such an event is an end.
+    parking: Option<Parking>,
+    /// What was put aside and not handed out.
+    parked: BTreeMap<Offset, ParkedEvent>,
     folded: Folded,
     counted: Progress,
     reported: Instant,
@@ -94,6 +101,8 @@ impl BulkThread {
             events,
             fold: Some(task.fold),
             first: true,
+            parking: task.parking,
+            parked: BTreeMap::new(),
             counted: Progress::default(),
             reported: now,
             began: now,
@@ -124,8 +133,13 @@ impl BulkThread {
         loop {
             let (rows, sums) = (run.rows(), run.sums().clone());
             let Some(rest) = run.rest() else {
-                let sums = Box::new(sums);
-                return self.send(BulkEvent::Encoded { rows, sums, cpu }).await;
+                let encoded = BulkEvent::Encoded {
+                    rows,
+                    sums: Box::new(sums),
+                    parked: self.take_parked(),
+                    cpu,
+                };
+                return self.send(encoded).await;
             };
             self.fold_rest(rest, end).await?;
             let begun = thread_cpu::now();
@@ -166,15 +180,11 @@ impl BulkThread {
                 continue;
             }
             self.probe(Edge::Before).await?;
-            let (started, until) = (Instant::now(), self.until);
-            let fold = self.fold()?;
-            let (report, cpu) = thread_cpu::of(|| fold.fold(&chunk, until));
-            self.counted.fold += started.elapsed();
-            self.counted.fold_cpu += cpu;
+            let bytes = chunk.bytes() as u64;
+            let (folded, whole) = self.fold_chunk(&mut chunk)?;
+            self.counted.counts.bytes += bytes;
             self.probe(Edge::After).await?;
-            let events = report.index as u64;
-            let whole = report.index == chunk.len();
-            self.note(report, chunk.bytes() as u64);
+            let events = folded as u64;
             self.keep_inside_memory().await?;
             if self.folded.halt.is_some() || !whole {
                 break;
@@ -188,6 +198,53 @@ impl BulkThread {
             self.wait_for_pace(events).await?;
         }
         Ok(())
+    }
+
+    /// Folds a chunk, around what is put aside; the records that were folded, and whether
+    /// none is left.
+    fn fold_chunk(&mut self, chunk: &mut Chunk) -> Result<(usize, bool), Over> {
+        self.put_aside(|parking| parking.sift(chunk));
+        let mut index = 0;
+        loop {
+            let (started, until) = (Instant::now(), self.until);
+            let fold = self.fold()?;
+            let (report, cpu) = thread_cpu::of(|| fold.fold(chunk, index, until));
+            self.counted.fold += started.elapsed();
+            self.counted.fold_cpu += cpu;
+            index = report.index;
+            self.note(report);
+            if self.parking.is_none() {
+                break;
+            }
+            let Some(halt) = self.folded.halt.take() else {
+                break;
+            };
+            self.put_aside(|parking| parking.park(chunk, &halt));
+        }
+        let whole = index == chunk.len();
+        if whole {
+            // The last record may be one that was put aside.
+            let end = chunk.to().min(self.until);
+            self.folded.next = self.folded.next.max(end);
+        }
+        Ok((index, whole))
+    }
+
+    fn put_aside(&mut self, events: impl FnOnce(&mut Parking) -> Vec<ParkedEvent>) {
+        let Some(parking) = &mut self.parking else {
+            return;
+        };
+        for event in events(parking) {
+            self.counted.counts.parked += u64::from(self.first);
+            self.parked.insert(event.offset, event);
+        }
+    }
+
+    /// What was put aside below the mark, for the transaction that moves it there.
+    fn take_parked(&mut self) -> Vec<ParkedEvent> {
+        let above = self.parked.split_off(&self.folded.next);
+        let below = std::mem::replace(&mut self.parked, above);
+        below.into_values().collect()
     }
 
     /// Folds the history `[start, end)` again, for keys that were given up. What
@@ -257,13 +314,12 @@ impl BulkThread {
         }
     }
 
-    fn note(&mut self, report: FoldReport, bytes: u64) {
+    fn note(&mut self, report: FoldReport) {
         let counts = &mut self.counted.counts;
         counts.applied += report.applied;
         counts.duplicates += report.duplicates;
         counts.unhandled += report.unhandled;
         counts.gaps += report.gaps.len() as u64;
-        counts.bytes += bytes;
         self.folded.next = report.next.max(self.folded.next);
         self.folded.last_record = report.last_record.or(self.folded.last_record);
         self.folded.gaps.extend(report.gaps);
@@ -381,8 +437,13 @@ impl BulkThread {
             self.send(BulkEvent::Frame(Bytes::from(tuples))).await?;
         }
         let cpu = thread_cpu::now().saturating_sub(begun);
-        let (rows, sums) = (run.rows, Box::new(run.sums));
-        self.send(BulkEvent::Encoded { rows, sums, cpu }).await?;
+        let encoded = BulkEvent::Encoded {
+            rows: run.rows,
+            sums: Box::new(run.sums),
+            parked: self.take_parked(),
+            cpu,
+        };
+        self.send(encoded).await?;
         self.checkpointed = Instant::now();
         self.checkpoint_took = Some(started.elapsed());
         Ok(())

@@ -218,6 +218,7 @@ impl ProjectorState {
         }
         apply.fold.accept();
         apply.durable = committed.next;
+        apply.parked.retain(|event| event.offset >= committed.next);
         apply.position = committed.next;
         apply.switch = committed.switch;
         apply.last_record = batch.last_record;
@@ -275,6 +276,7 @@ impl ProjectorState {
             o.counts.duplicates += counts.duplicates;
             o.counts.unhandled += counts.unhandled;
             o.counts.gaps += counts.gaps;
+            o.counts.parked += counts.parked;
             o.counts.bytes += counts.bytes;
             o.counts.rows += batch.rows.len() as u64;
             o.counts.commits += 1;

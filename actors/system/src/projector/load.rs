@@ -8,6 +8,7 @@ use refold_domain::fold::BulkFold;
 use refold_domain::log::RecordFingerprint;
 use refold_domain::observe::Phase;
 use refold_domain::observe::Stage;
+use refold_domain::parking::ParkedEvent;
 use refold_domain::position::Offset;
 use refold_domain::position::OffsetRange;
 use refold_domain::sums::Sums;
@@ -127,6 +128,7 @@ impl ProjectorState {
             verify: history.verify,
             reader,
             fold,
+            parking: self.parking_of(lease),
             slot,
             shared: self.shared.clone(),
         };
@@ -268,6 +270,7 @@ impl ProjectorState {
             o.counts.duplicates += progress.counts.duplicates;
             o.counts.unhandled += progress.counts.unhandled;
             o.counts.gaps += progress.counts.gaps;
+            o.counts.parked += progress.counts.parked;
             o.counts.bytes += progress.counts.bytes;
             o.busy.add(Stage::Fetch, progress.fetch);
             o.busy.add(Stage::Fold, progress.fold);
@@ -291,9 +294,14 @@ impl ProjectorState {
                 self.pass(Word::Copy, Edge::After).await?;
                 Ok(Turn::On(Work::Loading(loading), Next::Pull))
             }
-            BulkEvent::Encoded { rows, sums, cpu } => {
+            BulkEvent::Encoded {
+                rows,
+                sums,
+                parked,
+                cpu,
+            } => {
                 self.observe(|o| o.cpu.add(Stage::Write, cpu));
-                self.seal(*loading, rows, *sums).await
+                self.seal(*loading, (rows, *sums, parked)).await
             }
             // Keys that did not fit the memory are folded behind the first rows.
             BulkEvent::Folding(progress) => {
@@ -349,7 +357,11 @@ impl ProjectorState {
         }
     }
 
-    async fn seal(&mut self, mut loading: Loading, rows: u64, sums: Sums) -> Result<Turn, Trouble> {
+    async fn seal(
+        &mut self,
+        mut loading: Loading,
+        (rows, sums, parked): (u64, Sums, Vec<ParkedEvent>),
+    ) -> Result<Turn, Trouble> {
         self.pass(Word::Index, Edge::Before).await?;
         let started = Instant::now();
         loading.writer.index(rows).await?;
@@ -365,6 +377,7 @@ impl ProjectorState {
             sums,
             last_record: folded.last_record,
             gaps: folded.gaps,
+            parked,
             at_log_end: folded.at_log_end,
         };
         self.pass(Word::Commit, Edge::Before).await?;

@@ -10,6 +10,8 @@ use refold_domain::fold::Halt;
 use refold_domain::log::Chunk;
 use refold_domain::log::RecordFingerprint;
 use refold_domain::observe::EventCounts;
+use refold_domain::parking::ParkedEvent;
+use refold_domain::parking::Parking;
 use refold_domain::position::Offset;
 use refold_domain::position::OffsetRange;
 use refold_ports::PartitionWriter;
@@ -48,6 +50,10 @@ pub(crate) struct Apply {
     pub(super) prepared: Option<Prepared>,
     /// Records below the mark that the last pass showed to the fold.
     pub(super) shown: u64,
+    /// The aggregates whose events are put aside; `None` when such an event is an end.
+    pub(super) parking: Option<Parking>,
+    /// What was put aside and is not durable, in the order of the log.
+    pub(super) parked: Vec<ParkedEvent>,
 }
 
 /// A folded batch, and where it leaves the pending chunks.
@@ -74,10 +80,13 @@ struct Folded {
 
 impl Apply {
     /// Adds a chunk to the pending ones; `false` when nothing in it is to be folded.
-    pub(super) fn take(&mut self, chunk: Chunk) -> bool {
+    pub(super) fn take(&mut self, mut chunk: Chunk) -> bool {
         self.log_end = chunk.end_of_log().then(|| chunk.to().max(self.position));
+        let aside = self.parking.as_ref().map(|p| p.sift(&mut chunk));
+        let sifted = self.put_aside(aside.unwrap_or_default());
         let skip = plan::index_of(&chunk, self.position);
-        if skip == chunk.len() {
+        // The mark has to pass what was put aside, also where nothing is left to fold.
+        if skip == chunk.len() && !sifted {
             self.reader.recycle(chunk);
             return false;
         }
@@ -86,6 +95,34 @@ impl Apply {
             self.since = Some(Instant::now());
         }
         self.pending.push_back(chunk);
+        true
+    }
+
+    /// `false` when there is nothing new to put aside.
+    fn put_aside(&mut self, events: Vec<ParkedEvent>) -> bool {
+        let before = self.parked.len();
+        // What lies below the mark is durable already.
+        let news = events.into_iter().filter(|e| e.offset >= self.durable);
+        self.parked.extend(news);
+        self.parked.sort_by_key(|event| event.offset);
+        self.parked.len() > before
+    }
+
+    /// Puts the event aside that the fold halted at, where that is wanted. `false` where it is
+    /// the end.
+    fn passes(&mut self, halt: &Halt) -> bool {
+        let Some(parking) = &mut self.parking else {
+            return false;
+        };
+        let mut aside = Vec::new();
+        for chunk in &mut self.pending {
+            // The first chunk that has it; what follows on it may lie in later ones.
+            match chunk.to() > halt.offset && aside.is_empty() {
+                true => aside = parking.park(chunk, halt),
+                false => aside.extend(parking.sift(chunk)),
+            }
+        }
+        self.put_aside(aside);
         true
     }
 
@@ -159,6 +196,11 @@ impl Apply {
             if report.index < chunk.len() {
                 return folded;
             }
+            // Behind its last record lies nothing but what was put aside.
+            folded.next = folded.next.max(chunk.to().min(until));
+            if chunk.to() > until {
+                return folded;
+            }
             folded.used += 1;
             folded.head = 0;
         }
@@ -170,7 +212,16 @@ impl Apply {
     pub(super) fn prepare(&mut self, events: usize) -> Result<(), String> {
         let until = self.until();
         let before = self.pending_events();
-        let folded = self.fold_pending(events, until);
+        let mut folded = self.fold_pending(events, until);
+        if let Some(halt) = folded.halt.take_if(|halt| self.passes(halt)) {
+            tracing::warn!(offset = %halt.offset, reason = %halt.reason, "an event is put aside");
+        }
+        let parked = self.parked.iter();
+        let parked: Vec<_> = parked
+            .take_while(|event| event.offset < folded.next)
+            .cloned()
+            .collect();
+        folded.counts.parked = parked.len() as u64;
         if self.position < self.durable {
             self.forget_reread(folded);
             self.shown = (before - self.pending_events()) as u64;
@@ -186,6 +237,7 @@ impl Apply {
                 sums,
                 last_record: folded.last_record.or(self.last_record),
                 gaps: folded.gaps,
+                parked,
                 at_log_end: self.log_end == Some(folded.next),
             },
             counts: folded.counts,

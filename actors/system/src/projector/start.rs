@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use refold_domain::log::RecordFingerprint;
 use refold_domain::log::Watermarks;
 use refold_domain::observe::Phase;
+use refold_domain::parking::Parking;
 use refold_domain::position::Offset;
 use refold_domain::sums::Sums;
 use refold_ports::PartitionWriter;
@@ -171,6 +172,11 @@ impl ProjectorState {
         }
     }
 
+    /// The aggregates whose events are put aside, where they are.
+    pub(super) fn parking_of(&self, lease: &Lease) -> Option<Parking> {
+        self.shared.options.park.then(|| lease.parking.clone())
+    }
+
     /// Opens the tail reader and begins to apply.
     pub(super) async fn enter_apply(&mut self, entry: Entry) -> Result<Turn, Trouble> {
         if !self.shared.options.tails() && entry.durable >= entry.history_end && entry.reached {
@@ -198,6 +204,8 @@ impl ProjectorState {
             o.memory_bytes = 0;
         });
         let apply = Apply {
+            parking: self.parking_of(entry.writer.lease()),
+            parked: Vec::new(),
             writer: entry.writer,
             fold,
             reader,

@@ -15,10 +15,10 @@ use super::BOUND;
 use super::SMALL;
 use super::refused;
 
-const GARBLED: u32 = 1;
+pub(super) const GARBLED: u32 = 1;
 
 /// What the stream has next in a partition, as the tail would write it.
-fn next_events(params: &SeedParams, partition: u32, count: usize) -> Vec<Record> {
+pub(super) fn next_events(params: &SeedParams, partition: u32, count: usize) -> Vec<Record> {
     let layout = Layout::new(params).expect("parameters");
     let mut stream = PartitionStream::new(&layout, partition).expect("a partition");
     stream.advance_to(layout.events(partition));
@@ -36,7 +36,7 @@ fn next_events(params: &SeedParams, partition: u32, count: usize) -> Vec<Record>
     (0..count).map(|_| next()).collect()
 }
 
-fn parameters() -> SeedParams {
+pub(super) fn parameters() -> SeedParams {
     SeedParams {
         seed: SMALL.seed,
         events: SMALL.events,

@@ -15,6 +15,7 @@ use super::AbortArgs;
 use super::ChaosArgs;
 use super::Count;
 use super::KafkaArgs;
+use super::ParkedArgs;
 use super::Percent;
 use super::RetireArgs;
 use super::Share;
@@ -55,6 +56,8 @@ pub enum Command {
     Repair(RepairArgs),
     /// Show the versions and their partitions' marks.
     List(ListArgs),
+    /// Show the events of a version that were put aside, and why.
+    Parked(ParkedArgs),
     /// End a version that serves no more, or give a build up: the only step that destroys.
     Retire(RetireArgs),
     /// Give a build up: its projectors are refused from now on, and its tables go.
@@ -153,6 +156,11 @@ pub struct ProjectorArgs {
     /// Events per second over all partitions of this process; 0 is as fast as it goes.
     #[arg(long, default_value = "0")]
     pub rate_limit: Count,
+    /// Park an event that cannot be decoded or folded, and all later events of its aggregate,
+    /// instead of halting its partition in front of it: `refold parked` names them, and a version
+    /// with parked events is promoted only by force.
+    #[arg(long, env = "REFOLD_PARK")]
+    pub park: bool,
     /// Replay only: go on at the tail after history instead of ending.
     #[arg(long)]
     pub catch_up: bool,

@@ -8,6 +8,7 @@ pub(crate) mod demo;
 pub(crate) mod diff;
 pub(crate) mod list;
 pub(crate) mod load;
+pub(crate) mod parked;
 pub(crate) mod projector;
 pub(crate) mod repair;
 pub(crate) mod retire;

@@ -127,6 +127,7 @@ fn options(args: &ProjectorArgs) -> Result<ProjectorOptions, Failure> {
         workers: args.workers.unwrap_or(defaults.workers),
         checkpoint_every: Some(args.checkpoint).filter(|every| !every.is_zero()),
         fold: fold_options(args.log.format),
+        park: args.park,
         ..defaults
     };
     options.validate().map_err(Failure::usage)?;
@@ -199,6 +200,7 @@ fn report(version: &str, board: &Board) {
         duplicates = sum(|c| c.duplicates),
         unhandled = sum(|c| c.unhandled),
         gaps = sum(|c| c.gaps),
+        parked = sum(|c| c.parked),
         rows = sum(|c| c.rows),
         commits = sum(|c| c.commits),
         "process ended"

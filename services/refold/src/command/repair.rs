@@ -165,11 +165,10 @@ impl Part<'_> {
 
     /// What the log gives for each key at the mark.
     async fn fold(&self, at: Offset) -> Result<Vec<Wanted>, Failure> {
-        let (log, version) = (self.log.clone(), Arc::clone(self.version));
-        let (partition, keys) = (self.partition, self.keys.clone());
-        let folded = tokio::task::spawn_blocking(move || {
-            witness::fold_keys(&log, partition, &version, at, keys)
-        });
+        let part = witness::part_of(self.session, self.version, self.partition, at).await?;
+        let (log, partition, keys) = (self.log.clone(), self.partition, self.keys.clone());
+        let folded =
+            tokio::task::spawn_blocking(move || witness::fold_keys(&log, partition, part, keys));
         let folded = folded.await;
         let rows = folded.map_err(|error| Failure::error("fold the log again", error))??;
         let mut rows: HashMap<_, _> = rows.into_iter().map(|r| (r.key.clone(), r)).collect();

@@ -33,8 +33,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::Log;
+use super::Part;
 use super::difference;
 use super::fold_again;
+use super::part_of;
 use super::same_log;
 use crate::cli::Failure;
 
@@ -184,9 +186,11 @@ pub(crate) async fn confirm(
         records: 0,
         versions: pair.iter().map(|p| verdict_of(p.spec())).collect(),
     };
-    for part in parts(scan)? {
-        let (log, pair) = (log.clone(), pair.clone());
-        let judged = tokio::task::spawn_blocking(move || part.judge(&log, &pair));
+    for chosen in chosen(scan)? {
+        let log = log.clone();
+        let part = |one| part_of(session, one, chosen.partition, chosen.at);
+        let parts = [part(&pair[0]).await?, part(&pair[1]).await?];
+        let judged = tokio::task::spawn_blocking(move || chosen.judge(&log, &parts));
         let judged = judged
             .await
             .map_err(|error| Failure::error("fold the log again", error))??;
@@ -221,52 +225,51 @@ fn verdict_of(spec: &ProjectionSpec) -> Verdict {
 }
 
 /// The chosen rows of a partition, and the offset of the scan there.
-struct Part {
+struct Chosen {
     partition: Partition,
     at: Offset,
     pairs: Vec<ChosenPair>,
 }
 
-/// What the log says of a part: the records that were read, and of each version's rows.
+/// What the log says of them: the records that were read, and of each version's rows.
 struct Judged {
     records: u64,
     sides: [Verdict; 2],
 }
 
-fn parts(scan: RecordedScan) -> Result<Vec<Part>, Failure> {
+fn chosen(scan: RecordedScan) -> Result<Vec<Chosen>, Failure> {
     let mut by_partition: BTreeMap<Partition, Vec<ChosenPair>> = BTreeMap::new();
     for (partition, pair) in scan.chosen {
         by_partition.entry(partition).or_default().push(pair);
     }
-    let part = |(partition, pairs): (Partition, _)| {
+    let rows = |(partition, pairs): (Partition, _)| {
         let found = scan.partitions.iter().find(|p| p.partition == partition.0);
         let at = found.map(|p| Offset(p.at));
         let at = at.ok_or_else(|| {
             let sentence = format!("scan {} has rows of {partition} and no offset", scan.id);
             Failure::error("read the last scan", sentence)
         })?;
-        Ok(Part {
+        Ok(Chosen {
             partition,
             at,
             pairs,
         })
     };
-    by_partition.into_iter().map(part).collect()
+    by_partition.into_iter().map(rows).collect()
 }
 
-impl Part {
-    /// Folds the part's keys again for both versions and judges their rows. Blocks.
-    fn judge(self, log: &Log, pair: &[Arc<dyn AnyProjection>; 2]) -> Result<Judged, Failure> {
+impl Chosen {
+    /// Folds the keys again for both versions and judges their rows. Blocks.
+    fn judge(self, log: &Log, parts: &[Part; 2]) -> Result<Judged, Failure> {
         let keys = Keys::these(self.pairs.iter().map(|pair| pair.key.clone()));
-        let marks = [self.at; 2];
-        let (records, folded) = fold_again(log, self.partition, pair, &marks, &keys)?;
+        let (records, folded) = fold_again(log, self.partition, parts, &keys)?;
         let mut folded = folded.into_iter();
-        let mut side = |projection: &Arc<dyn AnyProjection>, row: fn(&ChosenPair) -> &KeptRow| {
+        let mut side = |part: &Part, row: fn(&ChosenPair) -> &KeptRow| {
             let rows = folded.next().unwrap_or_default();
-            self.side(log, projection, rows, row)
+            self.side(log, part, rows, row)
         };
-        let old = side(&pair[0], |pair| &pair.old)?;
-        let new = side(&pair[1], |pair| &pair.new)?;
+        let old = side(&parts[0], |pair| &pair.old)?;
+        let new = side(&parts[1], |pair| &pair.new)?;
         Ok(Judged {
             records,
             sides: [old, new],
@@ -276,11 +279,11 @@ impl Part {
     fn side(
         &self,
         log: &Log,
-        projection: &Arc<dyn AnyProjection>,
+        part: &Part,
         folded: Vec<WitnessRow>,
         row: fn(&ChosenPair) -> &KeptRow,
     ) -> Result<Verdict, Failure> {
-        let spec = projection.spec();
+        let spec = part.projection.spec();
         let mut verdict = verdict_of(spec);
         let by_key: HashMap<_, _> = folded.into_iter().map(|r| (r.key.clone(), r)).collect();
         let mut wrong = Vec::new();
@@ -299,7 +302,7 @@ impl Part {
         if wrong.is_empty() {
             return Ok(verdict);
         }
-        let partings = self.partings(log, projection, &wrong)?;
+        let partings = self.partings(log, part, &wrong)?;
         let text = |row: &WitnessRow| columns_of(spec, row.cells.as_deref().unwrap_or_default());
         for (table, detail) in wrong {
             let of_log = by_key.get(&table.key).filter(|row| row.cells.is_some());
@@ -323,13 +326,16 @@ impl Part {
     fn partings(
         &self,
         log: &Log,
-        projection: &Arc<dyn AnyProjection>,
+        part: &Part,
         wrong: &[(WitnessRow, String)],
     ) -> Result<HashMap<Vec<u8>, Parting>, Failure> {
         let keys = Keys::these(wrong.iter().map(|(row, _)| row.key.clone()));
-        let mut fold = projection.witness(keys);
+        let mut fold = part.projection.witness(keys);
         let mut partings = Partings::default();
         let visit = |offset: Offset, value: Option<&[u8]>| {
+            if !part.has(offset) {
+                return Ok(());
+            }
             let event = decode_plain(log.form, value.ok_or("a record without a value")?)?;
             if !fold.event(&event, offset)? {
                 return Ok(());

@@ -7,6 +7,7 @@
 
 mod expected;
 
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -119,15 +120,16 @@ pub(crate) async fn testify(
     let partitions = same_log(session, log, projections).await?;
     let mut testimony = Testimony::default();
     for partition in (0..partitions).map(Partition) {
-        let mut tables = Vec::new();
+        let (mut tables, mut parts) = (Vec::new(), Vec::new());
         for projection in projections {
-            tables.push(stored(session, projection.spec(), partition, share).await?);
+            let table = stored(session, projection.spec(), partition, share).await?;
+            // Behind the mark, so that none below it is missed.
+            parts.push(part_of(session, projection, partition, table.next).await?);
+            tables.push(table);
         }
-        let (log, owned) = (log.clone(), projections.to_vec());
-        let marks: Vec<_> = tables.iter().map(|table| table.next).collect();
-        let folded = tokio::task::spawn_blocking(move || {
-            fold_again(&log, partition, &owned, &marks, &share.into())
-        });
+        let log = log.clone();
+        let folded =
+            tokio::task::spawn_blocking(move || fold_again(&log, partition, &parts, &share.into()));
         let folded = folded
             .await
             .map_err(|error| Failure::error("fold the log again", error))?;
@@ -209,19 +211,51 @@ async fn stored(
     Ok(Stored { next, rows })
 }
 
+/// The part of a partition's history that is in a version's rows.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    projection: Arc<dyn AnyProjection>,
+    /// Where it ends, exclusive.
+    mark: Offset,
+    /// The events below it that the version has put aside.
+    parked: BTreeSet<Offset>,
+}
+
+impl Part {
+    fn has(&self, offset: Offset) -> bool {
+        offset < self.mark && !self.parked.contains(&offset)
+    }
+}
+
+/// What of a partition below `mark` is in the rows of a version.
+pub(crate) async fn part_of(
+    session: &SessionOptions,
+    projection: &Arc<dyn AnyProjection>,
+    partition: Partition,
+    mark: Offset,
+) -> Result<Part, Failure> {
+    let registry = PgRegistry::new(session);
+    let version = registry.version(&projection.spec().label()).await?;
+    let parked = registry.parked(version.id, Some(partition), None).await?;
+    Ok(Part {
+        projection: Arc::clone(projection),
+        mark,
+        parked: parked.into_iter().map(|(_, event)| event.offset).collect(),
+    })
+}
+
 /// What the log says: the records that were read, and each version's rows at its mark.
 fn fold_again(
     log: &Log,
     partition: Partition,
-    projections: &[Arc<dyn AnyProjection>],
-    marks: &[Offset],
+    parts: &[Part],
     keys: &Keys,
 ) -> Result<(u64, Vec<Vec<WitnessRow>>), Failure> {
-    let mut folds: Vec<_> = projections
+    let folds = parts
         .iter()
-        .map(|p| p.witness(keys.clone()))
-        .collect();
-    let until = marks.iter().copied().max().unwrap_or_default();
+        .map(|part| part.projection.witness(keys.clone()));
+    let mut folds: Vec<_> = folds.collect();
+    let until = parts.iter().map(|part| part.mark).max().unwrap_or_default();
     let mut records = 0;
     each_record(
         &log.config,
@@ -230,10 +264,13 @@ fn fold_again(
         until,
         |offset, value| {
             records += 1;
+            if !parts.iter().any(|part| part.has(offset)) {
+                return Ok(());
+            }
             let value = value.ok_or("a record without a value")?;
             let event = decode_plain(log.form, value)?;
-            for (fold, mark) in folds.iter_mut().zip(marks) {
-                if offset < *mark {
+            for (fold, part) in folds.iter_mut().zip(parts) {
+                if part.has(offset) {
                     fold.event(&event, offset)?;
                 }
             }
@@ -243,19 +280,17 @@ fn fold_again(
     Ok((records, folds.iter().map(|fold| fold.rows()).collect()))
 }
 
-/// What the log gives for these keys of a partition at a mark. Blocks.
+/// What the log gives for these keys of a part. Blocks.
 ///
 /// # Errors
 /// When the log cannot be read from its first event on, or ends before the mark.
 pub(crate) fn fold_keys(
     log: &Log,
     partition: Partition,
-    version: &Arc<dyn AnyProjection>,
-    at: Offset,
+    part: Part,
     keys: Vec<Vec<u8>>,
 ) -> Result<Vec<WitnessRow>, Failure> {
-    let (versions, keys) = ([Arc::clone(version)], Keys::these(keys));
-    let (_, folded) = fold_again(log, partition, &versions, &[at], &keys)?;
+    let (_, folded) = fold_again(log, partition, &[part], &Keys::these(keys))?;
     Ok(folded.into_iter().next().unwrap_or_default())
 }
 

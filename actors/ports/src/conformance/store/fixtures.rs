@@ -8,6 +8,7 @@ use refold_domain::batch::EventGap;
 use refold_domain::batch::WriteBatch;
 use refold_domain::log::RecordFingerprint;
 use refold_domain::log::TopicIdentity;
+use refold_domain::parking::ParkedEvent;
 use refold_domain::position::Offset;
 use refold_domain::position::OffsetRange;
 use refold_domain::position::Partition;
@@ -183,6 +184,8 @@ pub struct Picture {
     sums: Sums,
     /// Gaps of the next batch.
     pub gaps: Vec<EventGap>,
+    /// Events of the next batch that are put aside.
+    pub parked: Vec<ParkedEvent>,
     /// Whether the next batch reaches the end of the log.
     pub at_log_end: bool,
 }
@@ -198,6 +201,7 @@ impl Picture {
             rows: BTreeMap::new(),
             dirty: BTreeMap::new(),
             gaps: Vec::new(),
+            parked: Vec::new(),
             at_log_end: false,
         }
     }
@@ -249,6 +253,7 @@ impl Picture {
             sums: self.sums.clone(),
             last_record: Some(fingerprint(to - 1)),
             gaps: std::mem::take(&mut self.gaps),
+            parked: std::mem::take(&mut self.parked),
             at_log_end: self.at_log_end,
         })
     }
@@ -265,6 +270,7 @@ impl Picture {
             sums: self.sums.clone(),
             last_record: Some(fingerprint(to - 1)),
             gaps: std::mem::take(&mut self.gaps),
+            parked: std::mem::take(&mut self.parked),
             at_log_end: self.at_log_end,
         };
         Ok((Bytes::from(self.encode(&self.rows).into_bytes()), seal))

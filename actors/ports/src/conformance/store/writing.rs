@@ -1,5 +1,6 @@
 //! Take-over and batches.
 
+use refold_domain::parking::ParkedEvent;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
 use refold_projection::KeyRef;
@@ -24,6 +25,7 @@ use super::fixtures::loaded;
 use super::fixtures::log;
 use super::fixtures::take;
 use super::fixtures::writer_of;
+use crate::sink::Lease;
 use crate::sink::StoreError;
 use crate::store_cases;
 
@@ -36,6 +38,7 @@ pub(super) fn cases() -> Vec<Case> {
         a_batch_from_another_mark_is_fenced,
         a_batch_that_was_committed_cannot_be_committed_again,
         an_empty_batch_moves_the_mark,
+        parked_events_are_durable_with_the_batch_that_passes_them,
         a_batch_with_a_row_older_than_the_table_is_refused_as_a_whole,
         a_delete_keeps_a_tombstone_that_later_events_replace,
         uuid_keys_are_written_and_found,
@@ -171,6 +174,52 @@ async fn a_batch_that_was_committed_cannot_be_committed_again(
     let mut again = take(harness, writer.lease().version, &WIDE_V1, 0).await?;
     expect_equal("mark", &again.lease().next, &Offset(11))?;
     expect_pictured(again.as_mut(), &picture).await
+}
+
+fn parked(key: &str, offset: i64) -> ParkedEvent {
+    ParkedEvent {
+        offset: Offset(offset),
+        key: key.as_bytes().to_vec(),
+        reason: format!("no such event\0 as {key:?}"),
+        value: (offset % 2 == 0).then(|| vec![0, 255, 7]),
+    }
+}
+
+async fn parked_events_are_durable_with_the_batch_that_passes_them(
+    harness: &dyn StoreHarness,
+) -> Result<(), Failure> {
+    let version = harness.registry().register(&WIDE_V1, &log()).await?.id;
+    let mut writer = take(harness, version, &WIDE_V1, 0).await?;
+    let mut picture = Picture::new(&WIDE_V1);
+    picture.put(&int_cell(3), 1, 1, 0)?;
+    picture.parked = vec![parked("7", 2), parked("", 4), parked("7", 5)];
+    bulk_load(writer.as_mut(), &mut picture, 10).await?;
+    let tainted = |lease: &Lease| {
+        let of = |(key, since): (&[u8], Offset)| (key.to_vec(), since.0);
+        lease.parking.tainted().map(of).collect::<Vec<_>>()
+    };
+    let first = vec![(b"7".to_vec(), 2)];
+    expect_equal("tainted by the load", &tainted(writer.lease()), &first)?;
+
+    // Nothing of a batch that is fenced off is in.
+    let mut newer = take(harness, version, &WIDE_V1, 0).await?;
+    expect_equal("tainted after a take-over", &tainted(newer.lease()), &first)?;
+    picture.parked = vec![parked("9", 12)];
+    let batch = picture.batch(10, 15)?;
+    expect_error("the older writer", writer.commit(&batch).await, is_fenced)?;
+    let again = take(harness, version, &WIDE_V1, 0).await?;
+    expect_equal("after a fenced batch", &tainted(again.lease()), &first)?;
+    expect_error("the one before", newer.commit(&batch).await, is_fenced)?;
+
+    let mut last = take(harness, version, &WIDE_V1, 0).await?;
+    last.commit(&batch).await?;
+    let both = vec![(b"7".to_vec(), 2), (b"9".to_vec(), 12)];
+    expect_equal("tainted by the batch", &tainted(last.lease()), &both)?;
+    // An event that a checkpoint holds already may come once more.
+    picture.parked = vec![parked("9", 12), parked("9", 16)];
+    last.commit(&picture.batch(15, 20)?).await?;
+    let again = take(harness, version, &WIDE_V1, 0).await?;
+    expect_equal("and after one more", &tainted(again.lease()), &both)
 }
 
 async fn an_empty_batch_moves_the_mark(harness: &dyn StoreHarness) -> Result<(), Failure> {

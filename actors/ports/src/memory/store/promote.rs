@@ -191,7 +191,7 @@ impl State {
             // Rows in memory are what they are: nobody changes them behind the writer.
             scan: None,
             max_scan_age: request.max_scan_age,
-            parked: 0,
+            parked: marks().map(|(_, mark)| mark.parked.len() as u64).sum(),
             gaps: marks()
                 .filter(|_| !ignores_gaps)
                 .map(|(_, mark)| mark.gaps.len() as u64)

@@ -26,6 +26,8 @@ pub struct SeenPlace {
     pub has_checkpoint: bool,
     /// Gaps that were found in it.
     pub gaps: usize,
+    /// Offsets of the events of it that were put aside.
+    pub parked: Vec<Offset>,
     /// The cells of its rows, of the checkpoint while there is no leaf.
     pub rows: Vec<Vec<u8>>,
     /// Rows of the leaf, whether it exists or not.
@@ -50,6 +52,7 @@ impl MemoryStore {
             has_leaf: mark.has_leaf,
             has_checkpoint: mark.checkpoint.is_some(),
             gaps: mark.gaps.len(),
+            parked: mark.parked.keys().copied().collect(),
             rows,
             leaf_rows: mark.leaf.len(),
         })

@@ -12,6 +12,8 @@ use refold_domain::fence::FencedMark;
 use refold_domain::fence::admit;
 use refold_domain::fence::is_ack;
 use refold_domain::log::RecordFingerprint;
+use refold_domain::parking::ParkedEvent;
+use refold_domain::parking::Parking;
 use refold_domain::position::Offset;
 use refold_domain::position::OffsetRange;
 use refold_domain::position::Partition;
@@ -77,6 +79,8 @@ pub(super) struct Mark {
     /// Rows by key cell.
     pub(super) leaf: BTreeMap<Vec<u8>, StoredRow>,
     pub(super) gaps: Vec<EventGap>,
+    /// Events that were put aside, by offset.
+    pub(super) parked: BTreeMap<Offset, ParkedEvent>,
 }
 
 /// One row of a leaf.
@@ -110,6 +114,7 @@ pub(super) struct Advance<'a> {
     pub(super) sums: &'a Sums,
     pub(super) last_record: Option<RecordFingerprint>,
     pub(super) gaps: &'a [EventGap],
+    pub(super) parked: &'a [ParkedEvent],
     pub(super) at_log_end: bool,
 }
 
@@ -164,6 +169,7 @@ impl State {
             has_checkpoint: mark.checkpoint.is_some(),
             reached_log_end: mark.reached_log_end,
             switch,
+            parking: mark.parking(),
         })
     }
 
@@ -233,6 +239,9 @@ impl State {
         mark.reached_log_end |= step.at_log_end;
         mark.committed_at = Some(SystemTime::now());
         mark.gaps.extend_from_slice(step.gaps);
+        for event in step.parked {
+            mark.parked.insert(event.offset, event.clone());
+        }
         self.record_acks(place, step);
         Ok(self.next_switch(place, step.range.to))
     }
@@ -316,6 +325,16 @@ impl Mark {
             committed_at: None,
             leaf: BTreeMap::new(),
             gaps: Vec::new(),
+            parked: BTreeMap::new(),
         }
+    }
+
+    /// The aggregates whose events were put aside.
+    fn parking(&self) -> Parking {
+        let mut parking = Parking::new();
+        for event in self.parked.values() {
+            parking.taint(&event.key, event.offset);
+        }
+        parking
     }
 }

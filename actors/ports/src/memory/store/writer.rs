@@ -106,6 +106,7 @@ impl MemoryWriter {
             sums: &batch.sums,
             last_record: batch.last_record,
             gaps: &batch.gaps,
+            parked: &batch.parked,
             at_log_end: batch.at_log_end,
         };
         let committed = finish(&mut state, &self.lease, (BulkTarget::Leaf, rows), &step);
@@ -134,6 +135,7 @@ impl MemoryWriter {
             sums: &seal.sums,
             last_record: seal.last_record,
             gaps: &seal.gaps,
+            parked: &seal.parked,
             at_log_end: seal.at_log_end,
         };
         let committed = finish(&mut state, &self.lease, (load.target, rows), &step);
@@ -156,6 +158,7 @@ impl MemoryWriter {
         self.lease.has_leaf |= target == BulkTarget::Leaf;
         self.lease.has_checkpoint = target == BulkTarget::Checkpoint;
         self.lease.switch = switch;
+        self.lease.parking.note(step.parked);
         Ok(Committed { next, switch })
     }
 }
