@@ -76,6 +76,13 @@ pub struct Scenario {
     /// Seconds within which it has to.
     #[serde(default = "within")]
     pub gate_seconds: u64,
+    /// Memory that a projector may take, in MiB.
+    #[serde(default = "memory")]
+    pub memory_mib: u64,
+    /// Whether the projectors' commits do not wait for the disk. A mark may then go back when the
+    /// database is killed; what is lost is applied again.
+    #[serde(default)]
+    pub async_commit: bool,
     /// The faults.
     #[serde(default, rename = "fault")]
     pub mix: Vec<Fault>,
@@ -91,6 +98,10 @@ const fn offsets() -> u64 {
 
 const fn within() -> u64 {
     60
+}
+
+const fn memory() -> u64 {
+    2_048
 }
 
 /// Bounds of the numbers: name, least, most.
@@ -116,7 +127,7 @@ impl Scenario {
     }
 
     fn check_numbers(&self) -> Result<(), ScenarioError> {
-        let bounds: [(Bound, u64); 11] = [
+        let bounds: [(Bound, u64); 12] = [
             (("events", 10_000, 1_000_000_000), self.events),
             (("aggregates", 100, 100_000_000), self.aggregates),
             (("partitions", 1, 256), u64::from(self.partitions)),
@@ -128,6 +139,7 @@ impl Scenario {
             (("seconds", 0, 604_800), self.seconds),
             (("gate-offsets", 1, 1_000_000), self.gate_offsets),
             (("gate-seconds", 1, 600), self.gate_seconds),
+            (("memory-mib", 64, 1 << 20), self.memory_mib),
         ];
         for ((name, least, most), value) in bounds {
             if !(least..=most).contains(&value) {

@@ -161,6 +161,10 @@ pub struct ProjectorArgs {
     /// with parked events is promoted only by force.
     #[arg(long, env = "REFOLD_PARK")]
     pub park: bool,
+    /// Let a batch's commit not wait for the disk. A crash of the server then loses the last
+    /// batches together with their marks, and they are read from the log again.
+    #[arg(long, env = "REFOLD_ASYNC_COMMIT")]
+    pub async_commit: bool,
     /// Replay only: go on at the tail after history instead of ending.
     #[arg(long)]
     pub catch_up: bool,

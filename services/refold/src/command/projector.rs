@@ -37,7 +37,8 @@ pub(crate) async fn run(
 ) -> Result<ExitCode, Failure> {
     let options = options(&args)?;
     let failpoints = Failpoints::of_environment()?;
-    let session = connect::session(&args.store)?;
+    let mut session = connect::session(&args.store)?;
+    session.synchronous_commit = !args.async_commit;
     let source = connect::log(&args.log, &args.kafka)?;
     let listener = TcpListener::bind(args.metrics_listen)
         .await

@@ -191,6 +191,7 @@ impl Chaos {
             live_seconds,
             unasked_restarts: self.crew.unasked(),
             moved_back: self.watch.moved_back(),
+            peak_memory_bytes: self.crew.peak_bytes(),
             proof,
             load,
         })
@@ -208,7 +209,7 @@ impl Chaos {
         self.scene.seed().await?;
         self.scene.step("start accounts_v3 live and the api");
         self.crew
-            .start(&self.scene, LIVE, &["--mode=live".to_owned()])?;
+            .start(&self.scene, LIVE, &self.flags(&["--mode=live"]))?;
         self.scene.start_api().await?;
         self.wait_state(LIVE, VersionState::Active).await?;
         self.scene.step(&format!(
@@ -223,6 +224,17 @@ impl Chaos {
         Ok(())
     }
 
+    /// A projector's flags.
+    fn flags(&self, mode: &[&str]) -> Vec<String> {
+        let scenario = &self.scenario;
+        let mut flags: Vec<_> = mode.iter().map(|flag| (*flag).to_owned()).collect();
+        flags.push(format!("--memory={}MiB", scenario.memory_mib));
+        if scenario.async_commit {
+            flags.push("--async-commit".to_owned());
+        }
+        flags
+    }
+
     /// Builds the new version, faults on the way.
     async fn build(&mut self) -> Result<(), Failure> {
         self.scene.step(&format!(
@@ -231,11 +243,8 @@ impl Chaos {
             self.scenario.build_faults
         ));
         self.scene.mark(Span::Replay);
-        let mode = [
-            "--mode=replay".to_owned(),
-            "--catch-up".to_owned(),
-            format!("--rate-limit={}", self.scenario.build_rate),
-        ];
+        let rate_limit = format!("--rate-limit={}", self.scenario.build_rate);
+        let mode = self.flags(&["--mode=replay", "--catch-up", &rate_limit]);
         self.crew.start(&self.scene, NEW, &mode)?;
         self.wait_owned(NEW).await?;
         for _ in 0..self.scenario.build_faults {

@@ -35,6 +35,8 @@ pub(super) struct Crew {
     seats: BTreeMap<&'static str, Seat>,
     started: u64,
     unasked: u64,
+    /// Most resident memory that any of the processes was seen with.
+    peak_bytes: u64,
 }
 
 /// The label of a version.
@@ -53,6 +55,7 @@ impl Crew {
             seats: BTreeMap::new(),
             started: 0,
             unasked: 0,
+            peak_bytes: 0,
         }
     }
 
@@ -88,8 +91,18 @@ impl Crew {
         self.unasked
     }
 
+    /// Most resident memory of one process, in bytes.
+    pub(super) fn peak_bytes(&self) -> u64 {
+        self.peak_bytes
+    }
+
     /// Starts those again that ended, as whoever runs processes would.
     pub(super) fn tend(&mut self, scene: &Scene) -> Result<(), Failure> {
+        let peaks = self
+            .seats
+            .values()
+            .map(|seat| seat.role.peak_memory_bytes());
+        self.peak_bytes = peaks.fold(self.peak_bytes, u64::max);
         let ended = |(version, seat): (&&'static str, &mut Seat)| {
             let why = seat.role.check().err()?;
             Some((*version, seat.mode.clone(), why))

@@ -67,6 +67,8 @@ pub(super) struct Report {
     pub(super) unasked_restarts: u64,
     /// Marks that were seen below an earlier one.
     pub(super) moved_back: u64,
+    /// Most resident memory of one projector.
+    pub(super) peak_memory_bytes: u64,
     pub(super) proof: Proof,
     pub(super) load: LoadReport,
 }
@@ -113,7 +115,11 @@ impl Report {
                 load.wrong,
                 "reads were answered with something that is not so",
             ),
-            (self.moved_back, "times a mark moved back"),
+            (
+                // Without a commit that waits for the disk that is what a crash does.
+                self.moved_back * u64::from(!self.scenario.async_commit),
+                "times a mark moved back",
+            ),
         ];
         let mut complaints: Vec<String> = wrong
             .into_iter()
@@ -121,6 +127,12 @@ impl Report {
             .map(|(count, what)| format!("{} {what}", Count(count)))
             .collect();
         complaints.extend(self.broken.clone());
+        let (peak, allowed) = (self.peak_memory_bytes >> 20, self.scenario.memory_mib);
+        if peak > allowed {
+            complaints.push(format!(
+                "a projector took {peak} MiB, and {allowed} are allowed"
+            ));
+        }
         if self.struck.is_empty() {
             complaints.push("no fault was injected".to_owned());
         }
@@ -270,8 +282,10 @@ impl Report {
                 load.wrong
             ),
             format!(
-                "  projectors    {} ended that no fault had ended; marks moved back {} times",
-                self.unasked_restarts, self.moved_back
+                "  projectors    {} ended that no fault had ended; marks moved back {} times; {} MiB at most",
+                self.unasked_restarts,
+                self.moved_back,
+                self.peak_memory_bytes >> 20
             ),
             format!(
                 "  machine       {}, revision {}, scenario {}, seed {}",
@@ -335,6 +349,7 @@ impl Report {
             "wrong_reads": load.wrong,
             "unasked_restarts": self.unasked_restarts,
             "marks_moved_back": self.moved_back,
+            "peak_memory_bytes": self.peak_memory_bytes,
             "rate": scenario.rate,
             "read_rate": scenario.reads,
             "partitions": scenario.partitions,
@@ -409,6 +424,7 @@ mod tests {
             live_seconds: Duration::from_secs(5),
             unasked_restarts: 0,
             moved_back: 0,
+            peak_memory_bytes: 1 << 30,
             proof: Proof {
                 log: 12_000,
                 unapplied: 0,
@@ -455,6 +471,7 @@ mod tests {
             ("doubled", |r| r.proof.doubled = 1),
             ("not so", |r| r.load.wrong = 1),
             ("moved back", |r| r.moved_back = 1),
+            ("are allowed", |r| r.peak_memory_bytes = 3 << 30),
             ("no fault", |r| r.struck.clear()),
             ("built", |r| r.scenario.build_faults = 1),
             ("broker-kill", |r| {
