@@ -73,6 +73,9 @@ impl PartitionSelection {
     }
 }
 
+/// A barrier waits for the batch that is being gathered, and its deadline is three times this.
+const LONGEST_BATCH_AGE: Duration = Duration::from_secs(10);
+
 /// No read is bounded to fewer bytes than this: it would cost more than it saves.
 const SMALLEST_READ: usize = 64 << 10;
 
@@ -212,6 +215,12 @@ impl ProjectorOptions {
         if let Some((flag, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("{flag} must be at least 1"));
         }
+        if self.batch_age > LONGEST_BATCH_AGE {
+            return Err(format!(
+                "-batch-age must be at most 10 s, but is {:?}: a promotion waits for a batch",
+                self.batch_age
+            ));
+        }
         if self.rate_limit == Some(0) {
             return Err("-rate-limit must be at least 1 event per second".to_owned());
         }
@@ -270,6 +279,7 @@ mod tests {
         type Spoil = fn(&mut ProjectorOptions);
         let wrong: [(&str, Spoil); 6] = [
             ("-batch", |o| o.batch = 0),
+            ("-batch-age", |o| o.batch_age = Duration::from_secs(11)),
             ("-memory", |o| o.memory_bytes = 0),
             ("-rate-limit", |o| o.rate_limit = Some(0)),
             ("-from-offset", |o| o.from_offset = Some(Offset(-1))),

@@ -36,6 +36,7 @@ fn a_wrong_command_line_is_told_apart_before_any_server_is_asked() {
         (&["-mode=live", v3, "-from-offset=-5"], "-from-offset"),
         (&["-mode=live", v3, "-from-offset=ten"], "--from-offset"),
         (&["-mode=live", v3, "-batch=0"], "-batch"),
+        (&["-mode=live", v3, "-batch-age=1m"], "-batch-age"),
         (&["-mode=live", v3, "-batch=many"], "--batch"),
         (&["-mode=live", v3, "-workers=0"], "-workers"),
         (&["-mode=live", v3, "-memory=0"], "-memory"),

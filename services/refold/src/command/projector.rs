@@ -123,6 +123,7 @@ fn options(args: &ProjectorArgs) -> Result<ProjectorOptions, Failure> {
         from_offset: args.from_offset.map(Offset),
         partitions,
         batch: args.batch.0 as usize,
+        batch_age: args.batch_age,
         rate_limit: Some(args.rate_limit.0).filter(|rate| *rate > 0),
         memory_bytes: args.memory.0 as usize,
         workers: args.workers.unwrap_or(defaults.workers),
