@@ -29,26 +29,26 @@ const GROUP: &str = "refold-witness";
 /// One wait for a message.
 const POLL: Duration = Duration::from_millis(200);
 
-/// Hands the value of every record of `[0, until)` to `visit`, in order, and ends. The log
-/// has to begin at offset 0: whoever folds it from the middle folds something else. Blocks.
+/// Hands the value of every record of `[from, until)` to `visit`, in order, and ends. The log
+/// has to hold `from`, which is 0 for whoever folds it from the first event on. Blocks.
 ///
 /// # Errors
-/// [`SourceError::Truncated`] when the log begins later, [`SourceError::BeyondEnd`] when it
+/// [`SourceError::Truncated`] when the log begins behind `from`, [`SourceError::BeyondEnd`] when it
 /// ends before `until`, [`SourceError::Corrupt`] with what `visit` said of a record, others
 /// as their names say.
 pub fn each_record(
     config: &KafkaConfig,
     topic: &str,
     partition: Partition,
-    until: Offset,
+    (from, until): (Offset, Offset),
     mut visit: impl FnMut(Offset, Option<&[u8]>) -> Result<(), String>,
 ) -> Result<(), SourceError> {
-    if until <= Offset(0) {
+    if until <= from {
         return Ok(());
     }
-    let consumer = open(config, topic, partition, until)?;
+    let consumer = open(config, topic, partition, (from, until))?;
     let mut heard = Instant::now();
-    let mut next = Offset(0);
+    let mut next = from;
     loop {
         let message = match consumer.poll(POLL) {
             Some(Ok(message)) => message,
@@ -131,12 +131,12 @@ fn reaches(high: Offset, partition: Partition, until: Offset) -> Result<(), Sour
     Ok(())
 }
 
-/// A consumer that stands at the log's first record, after a look at its ends.
+/// A consumer that stands at `from`, after a look at the log's ends.
 fn open(
     config: &KafkaConfig,
     topic: &str,
     partition: Partition,
-    until: Offset,
+    (from, until): (Offset, Offset),
 ) -> Result<Consumer, SourceError> {
     let fatal = |error: String| SourceError::Fatal(error);
     let mut settings =
@@ -149,17 +149,18 @@ fn open(
         .create_with_context(Events::default())
         .map_err(|error| fatal(error.to_string()))?;
     let (low, high) = ends(&consumer, config, topic, partition)?;
-    if low > Offset(0) {
+    if low > from {
         return Err(SourceError::Truncated {
             partition,
-            wanted: Offset(0),
+            wanted: from,
             low,
         });
     }
     reaches(high, partition, until)?;
-    let mut from = TopicPartitionList::new();
-    from.add_partition_offset(topic, partition.0, KafkaOffset::Offset(0))
-        .and_then(|()| consumer.assign(&from))
+    let mut start = TopicPartitionList::new();
+    start
+        .add_partition_offset(topic, partition.0, KafkaOffset::Offset(from.0))
+        .and_then(|()| consumer.assign(&start))
         .map_err(|error| fatal(error.to_string()))?;
     Ok(consumer)
 }

@@ -16,10 +16,12 @@ use refold_projection::Payload;
 use refold_projection::Projection;
 use refold_projection::Row;
 use refold_projection::Uuid;
+use refold_projection::cell::CellReader;
 use refold_proto::PlainEnvelope;
 use refold_proto::PlainId;
 use refold_proto::PlainPayload;
 
+use super::slot::read_key;
 use crate::diff::KeyShare;
 use crate::position::Offset;
 
@@ -82,6 +84,9 @@ pub trait WitnessFold: Send {
 
     /// Every aggregate that an event was seen of, by key.
     fn rows(&self) -> Vec<WitnessRow>;
+
+    /// The aggregate of this key, given as its cell, if an event was seen of it.
+    fn row(&self, key: &[u8]) -> Option<WitnessRow>;
 }
 
 /// An aggregate so far.
@@ -89,6 +94,22 @@ struct Aggregate<R> {
     row: Option<R>,
     version: u64,
     offset: i64,
+}
+
+impl<R: Row> Aggregate<R> {
+    fn told(&self, key: Vec<u8>) -> WitnessRow {
+        let cells = self.row.as_ref().map(|row| {
+            let mut cells = Vec::new();
+            row.encode(&mut cells);
+            cells
+        });
+        WitnessRow {
+            key,
+            cells,
+            applied_seq: self.version,
+            off: Offset(self.offset),
+        }
+    }
 }
 
 pub(super) struct Witness<P: Projection> {
@@ -165,17 +186,16 @@ impl<P: Projection> WitnessFold for Witness<P> {
     }
 
     fn rows(&self) -> Vec<WitnessRow> {
-        let rows = self.aggregates.iter().map(|(key, aggregate)| WitnessRow {
-            key: cell_of(key),
-            cells: aggregate.row.as_ref().map(|row| {
-                let mut cells = Vec::new();
-                row.encode(&mut cells);
-                cells
-            }),
-            applied_seq: aggregate.version,
-            off: Offset(aggregate.offset),
-        });
-        rows.collect()
+        let aggregates = self.aggregates.iter();
+        aggregates
+            .map(|(key, aggregate)| aggregate.told(cell_of(key)))
+            .collect()
+    }
+
+    fn row(&self, key: &[u8]) -> Option<WitnessRow> {
+        let of_key: P::Key = read_key(&mut CellReader::new(key)).ok()?;
+        let aggregate = self.aggregates.get(&of_key)?;
+        Some(aggregate.told(key.to_vec()))
     }
 }
 

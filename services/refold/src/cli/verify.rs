@@ -1,6 +1,9 @@
 //! The flags of `verify`.
 
+use std::time::Duration;
+
 use clap::Args;
+use refold_domain::duration::parse as duration;
 
 use super::Count;
 use super::Format;
@@ -68,6 +71,11 @@ pub struct VerifyArgs {
     /// The id of a scan that was stopped: it goes on behind the partitions that it finished.
     #[arg(long, value_name = "ID")]
     pub resume: Option<String>,
+    /// For another version: compare again, so long after the comparison before began, until
+    /// SIGINT or SIGTERM or until something is wrong. What the log gives for every key stays in
+    /// memory, so that only what has come since is read.
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with_all = ["resume", "confirm_only"])]
+    pub every: Option<Duration>,
     /// The stream that the log was seeded with (for `expected`, and to know how many keys must differ).
     #[command(flatten)]
     pub stream: StreamArgs,

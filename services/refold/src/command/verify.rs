@@ -1,6 +1,7 @@
 //! `verify`: a version against another one, or against the known final state.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,7 @@ use crate::oracle::Trial;
 use crate::run::Projections;
 use crate::run::find;
 use crate::witness;
+use crate::witness::Standing;
 
 /// What `-against` calls the log itself.
 const LOG: &str = "log";
@@ -59,18 +61,54 @@ pub(crate) async fn run(args: VerifyArgs, projections: &Projections) -> Result<E
         with_oracle(&session, &version, &args.stream, Format::Proto).await?
     } else {
         let against = find(projections, &args.against)?;
-        scan_and_ask(&session, (&version, &against), &args).await?
+        let pair = (&version, &against);
+        match args.every {
+            Some(every) => return again_and_again(&session, pair, &args, every).await,
+            None => scan_and_ask(&session, pair, &args, None).await?,
+        }
     };
+    Ok(told_and_judged(&args, &comparison))
+}
+
+/// Tells what was found; the exit code.
+fn told_and_judged(args: &VerifyArgs, comparison: &Comparison) -> ExitCode {
     if args.json {
-        println!("{}", to_json(&args.version, &args.against, &comparison));
+        println!("{}", to_json(&args.version, &args.against, comparison));
     } else {
-        tell(&args.version, &args.against, &comparison);
+        tell(&args.version, &args.against, comparison);
     }
     let wrong = comparison.differences > 0
         || comparison.intended != comparison.intended_expected
         || comparison.contradicted() > 0;
-    let code = if wrong { Kind::Differences.code() } else { 0 };
-    Ok(ExitCode::from(code))
+    ExitCode::from(if wrong { Kind::Differences.code() } else { 0 })
+}
+
+/// Keeps a proof young: compares again and again, until it is told to stop or something is wrong.
+/// The log is read from its first event once; from then on only what has come since.
+async fn again_and_again(
+    session: &SessionOptions,
+    pair: (&Arc<dyn AnyProjection>, &Arc<dyn AnyProjection>),
+    args: &VerifyArgs,
+    every: Duration,
+) -> Result<ExitCode, Failure> {
+    let mut standing = Standing::default();
+    let mut stopped = pin!(connect::shutdown());
+    loop {
+        let next = tokio::time::Instant::now() + every;
+        let compared = scan_and_ask(session, pair, args, Some(&mut standing));
+        let comparison = tokio::select! {
+            compared = compared => compared?,
+            () = &mut stopped => return Ok(ExitCode::SUCCESS),
+        };
+        let code = told_and_judged(args, &comparison);
+        if code != ExitCode::SUCCESS {
+            return Ok(code);
+        }
+        tokio::select! {
+            () = tokio::time::sleep_until(next) => {}
+            () = &mut stopped => return Ok(ExitCode::SUCCESS),
+        }
+    }
 }
 
 /// Scans both tables, or takes the last scan, and lets the log say what it gives for the keys
@@ -79,6 +117,7 @@ async fn scan_and_ask(
     session: &SessionOptions,
     pair: (&Arc<dyn AnyProjection>, &Arc<dyn AnyProjection>),
     args: &VerifyArgs,
+    standing: Option<&mut Standing>,
 ) -> Result<Comparison, Failure> {
     let log = match (&args.brokers, args.no_log) {
         (Some(brokers), false) => Some(log_of(brokers, args)?),
@@ -101,7 +140,7 @@ async fn scan_and_ask(
         judged(&report, pair.0, pair.1, &args.stream, Format::Proto).await?
     };
     if let Some(log) = log {
-        comparison.ask(session, &log, pair).await?;
+        comparison.ask(session, &log, pair, standing).await?;
     }
     Ok(comparison)
 }
@@ -140,10 +179,11 @@ impl Comparison {
         session: &SessionOptions,
         log: &witness::Log,
         pair: (&Arc<dyn AnyProjection>, &Arc<dyn AnyProjection>),
+        standing: Option<&mut Standing>,
     ) -> Result<(), Failure> {
         if self.intended > 0 {
             let scan = self.scan.as_deref();
-            let confirmation = witness::confirm(session, log, pair, scan).await?;
+            let confirmation = witness::confirm(session, log, pair, scan, standing).await?;
             self.samples.extend(confirmation.sentences());
             self.log = Some(confirmation);
         }
@@ -284,13 +324,17 @@ pub(crate) async fn prove_once(
     log: &witness::Log,
     (left, right): (&Arc<dyn AnyProjection>, &Arc<dyn AnyProjection>),
     options: &ScanOptions,
+    standing: &mut Standing,
 ) -> Result<(ScanReport, Option<witness::Confirmation>), Failure> {
     let verifier = PgVerifier::new(session);
     let report = verifier.scan_pair(left.spec(), right.spec(), options, None);
     let report = report.await?;
     let confirmation = match report.expected() {
         0 => None,
-        _ => Some(witness::confirm(session, log, (left, right), Some(&report.id)).await?),
+        _ => {
+            let (pair, scan) = ((left, right), Some(&*report.id));
+            Some(witness::confirm(session, log, pair, scan, Some(standing)).await?)
+        }
     };
     Ok((report, confirmation))
 }
@@ -306,7 +350,7 @@ pub(crate) async fn with_version(
 ) -> Result<Comparison, Failure> {
     let report = scan_once(session, left, right).await?;
     let mut comparison = judged(&report, left, right, stream, format).await?;
-    comparison.ask(session, log, (left, right)).await?;
+    comparison.ask(session, log, (left, right), None).await?;
     Ok(comparison)
 }
 

@@ -40,6 +40,7 @@ use crate::load::SessionsReport;
 use crate::machine;
 use crate::run::Projections;
 use crate::run::find;
+use crate::witness::Standing;
 
 use scans::Proof;
 use scans::Scanned;
@@ -153,16 +154,14 @@ async fn play(
     let every = Duration::from_secs(args.scan_every);
     let log = scene.log();
     let rate = args.scan_rate.0;
-    let scans = Scans::start(
-        Proof {
-            session,
-            log,
-            pair,
-            rate,
-        },
-        every,
-    )
-    .await?;
+    let proof = Proof {
+        session,
+        log,
+        pair,
+        rate,
+        standing: Standing::default(),
+    };
+    let scans = Scans::start(proof, every).await?;
     scene.step(&format!(
         "{} cycles of accounts_v4 and back, {} sessions reading",
         args.cycles, args.readers

@@ -34,10 +34,12 @@ use serde_json::json;
 
 use super::Log;
 use super::Part;
+use super::Standing;
 use super::difference;
 use super::fold_again;
 use super::part_of;
 use super::same_log;
+use super::standing::StandingFolds;
 use crate::cli::Failure;
 
 /// Rows of a version that are named when the log contradicts them.
@@ -166,6 +168,7 @@ pub(crate) async fn confirm(
     log: &Log,
     (one, other): (&Arc<dyn AnyProjection>, &Arc<dyn AnyProjection>),
     scan: Option<&str>,
+    mut standing: Option<&mut Standing>,
 ) -> Result<Confirmation, Failure> {
     let plan = PairPlan::of(one.spec(), other.spec())
         .map_err(|error| Failure::usage(error.to_string()))?;
@@ -190,10 +193,16 @@ pub(crate) async fn confirm(
         let log = log.clone();
         let part = |one| part_of(session, one, chosen.partition, chosen.at);
         let parts = [part(&pair[0]).await?, part(&pair[1]).await?];
-        let judged = tokio::task::spawn_blocking(move || chosen.judge(&log, &parts));
-        let judged = judged
+        let (partition, at) = (chosen.partition, chosen.at);
+        let lent = standing.as_mut();
+        let lent = lent.map(|standing| standing.lend(partition, at, &parts));
+        let judged = tokio::task::spawn_blocking(move || chosen.judge(&log, &parts, lent));
+        let (judged, lent) = judged
             .await
             .map_err(|error| Failure::error("fold the log again", error))??;
+        if let (Some(standing), Some(folds)) = (standing.as_mut(), lent) {
+            standing.keep(partition, folds);
+        }
         confirmation.records += judged.records;
         for (verdict, side) in confirmation.versions.iter_mut().zip(judged.sides) {
             verdict.confirmed += side.confirmed;
@@ -259,10 +268,22 @@ fn chosen(scan: RecordedScan) -> Result<Vec<Chosen>, Failure> {
 }
 
 impl Chosen {
-    /// Folds the keys again for both versions and judges their rows. Blocks.
-    fn judge(self, log: &Log, parts: &[Part; 2]) -> Result<Judged, Failure> {
-        let keys = Keys::these(self.pairs.iter().map(|pair| pair.key.clone()));
-        let (records, folded) = fold_again(log, self.partition, parts, &keys)?;
+    /// Folds the keys again for both versions, with folds that stand where there are some, and
+    /// judges their rows. Blocks.
+    fn judge(
+        self,
+        log: &Log,
+        parts: &[Part; 2],
+        mut standing: Option<StandingFolds>,
+    ) -> Result<(Judged, Option<StandingFolds>), Failure> {
+        let keys = self.pairs.iter().map(|pair| &pair.key);
+        let (records, folded) = match &mut standing {
+            Some(folds) => {
+                let records = folds.advance(log, (self.partition, self.at), parts)?;
+                (records, folds.rows(keys))
+            }
+            None => fold_again(log, self.partition, parts, &Keys::these(keys.cloned()))?,
+        };
         let mut folded = folded.into_iter();
         let mut side = |part: &Part, row: fn(&ChosenPair) -> &KeptRow| {
             let rows = folded.next().unwrap_or_default();
@@ -270,10 +291,11 @@ impl Chosen {
         };
         let old = side(&parts[0], |pair| &pair.old)?;
         let new = side(&parts[1], |pair| &pair.new)?;
-        Ok(Judged {
+        let judged = Judged {
             records,
             sides: [old, new],
-        })
+        };
+        Ok((judged, standing))
     }
 
     fn side(
@@ -353,7 +375,8 @@ impl Chosen {
             partings.see(&now.key, agrees, event);
             Ok(())
         };
-        each_record(&log.config, &log.topic, self.partition, self.at, visit)?;
+        let whole = (Offset(0), self.at);
+        each_record(&log.config, &log.topic, self.partition, whole, visit)?;
         Ok(partings.at)
     }
 }

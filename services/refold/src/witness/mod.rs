@@ -6,6 +6,7 @@
 //! wrong on the table's side, and the version that it belongs to is named.
 
 mod expected;
+mod standing;
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ use refold_domain::diff::KeyShare;
 use refold_domain::diff::cell_text;
 use refold_domain::fold::AnyProjection;
 use refold_domain::fold::Keys;
+use refold_domain::fold::WitnessFold;
 use refold_domain::fold::WitnessRow;
 use refold_domain::log::TopicIdentity;
 use refold_domain::position::Offset;
@@ -39,6 +41,7 @@ use crate::cli::Failure;
 pub(crate) use expected::Confirmation;
 pub(crate) use expected::columns_of;
 pub(crate) use expected::confirm;
+pub(crate) use standing::Standing;
 
 /// The log that is asked.
 #[derive(Debug, Clone)]
@@ -251,17 +254,35 @@ fn fold_again(
     parts: &[Part],
     keys: &Keys,
 ) -> Result<(u64, Vec<Vec<WitnessRow>>), Failure> {
-    let folds = parts
-        .iter()
-        .map(|part| part.projection.witness(keys.clone()));
-    let mut folds: Vec<_> = folds.collect();
+    let mut folds = folds_of(parts, keys);
+    let records = read_on(log, partition, Offset(0), parts, &mut folds)?;
+    Ok((records, folds.iter().map(|fold| fold.rows()).collect()))
+}
+
+/// One for each part.
+type Folds = Vec<Box<dyn WitnessFold>>;
+
+fn folds_of(parts: &[Part], keys: &Keys) -> Folds {
+    let folds = parts.iter().map(|p| p.projection.witness(keys.clone()));
+    folds.collect()
+}
+
+/// Goes on with folds that have everything below `from`, up to each part's end; the records that
+/// were read.
+fn read_on(
+    log: &Log,
+    partition: Partition,
+    from: Offset,
+    parts: &[Part],
+    folds: &mut Folds,
+) -> Result<u64, Failure> {
     let until = parts.iter().map(|part| part.mark).max().unwrap_or_default();
     let mut records = 0;
     each_record(
         &log.config,
         &log.topic,
         partition,
-        until,
+        (from, until),
         |offset, value| {
             records += 1;
             if !parts.iter().any(|part| part.has(offset)) {
@@ -277,7 +298,7 @@ fn fold_again(
             Ok(())
         },
     )?;
-    Ok((records, folds.iter().map(|fold| fold.rows()).collect()))
+    Ok(records)
 }
 
 /// What the log gives for these keys of a part. Blocks.

@@ -16,6 +16,7 @@ use crate::cli::Failure;
 use crate::cli::Kind;
 use crate::command::verify::prove_once;
 use crate::witness;
+use crate::witness::Standing;
 
 /// What all scans found.
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,9 +32,10 @@ pub(super) struct Scanned {
 impl Scanned {
     /// Scans both tables and lets the log confirm what differs as expected: without that no
     /// promotion rests on the scan.
-    async fn add_one(&mut self, proof: &Proof) -> Result<(), Failure> {
+    async fn add_one(&mut self, proof: &mut Proof) -> Result<(), Failure> {
         let (pair, options) = ((&proof.pair.0, &proof.pair.1), proof.options());
-        let proven = prove_once(&proof.session, &proof.log, pair, &options);
+        let standing = &mut proof.standing;
+        let proven = prove_once(&proof.session, &proof.log, pair, &options, standing);
         let (report, confirmation) = proven.await?;
         self.add(&report);
         self.findings += confirmation.map_or(0, |log| log.contradicted());
@@ -56,6 +58,8 @@ pub(super) struct Proof {
     pub(super) pair: Pair,
     /// Rows a second that a scan reads at most.
     pub(super) rate: u64,
+    /// What the log gives, as far as it was asked.
+    pub(super) standing: Standing,
 }
 
 impl Proof {
@@ -79,10 +83,10 @@ pub(super) struct Scans {
 
 impl Scans {
     /// Scans once, for the first switch to rest on, and goes on scanning.
-    pub(super) async fn start(proof: Proof, every: Duration) -> Result<Self, Failure> {
+    pub(super) async fn start(mut proof: Proof, every: Duration) -> Result<Self, Failure> {
         let mut scanned = Scanned::default();
         let next = Instant::now() + every;
-        scanned.add_one(&proof).await?;
+        scanned.add_one(&mut proof).await?;
         let (stop, stopped) = watch::channel(false);
         let failed = |error| Failure::error("start the scans", error);
         let runtime = Builder::new_multi_thread()
@@ -90,7 +94,7 @@ impl Scans {
             .enable_all()
             .build()
             .map_err(failed)?;
-        let scan = move || runtime.block_on(scan_on(&proof, (next, every), scanned, stopped));
+        let scan = move || runtime.block_on(scan_on(proof, (next, every), scanned, stopped));
         let named = thread::Builder::new().name("scans".to_owned());
         let thread = named.spawn(scan).map_err(failed)?;
         Ok(Self { thread, stop })
@@ -112,7 +116,7 @@ impl Scans {
 
 /// Scans until it is told to stop, or the one who would tell it is gone.
 async fn scan_on(
-    proof: &Proof,
+    mut proof: Proof,
     (mut next, every): (Instant, Duration),
     mut scanned: Scanned,
     mut stopped: watch::Receiver<bool>,
@@ -123,6 +127,6 @@ async fn scan_on(
             _ = stopped.wait_for(|stop| *stop) => return Ok(scanned),
         }
         next = Instant::now() + every;
-        scanned.add_one(proof).await?;
+        scanned.add_one(&mut proof).await?;
     }
 }
