@@ -141,6 +141,7 @@ async fn bulk(options: &SessionOptions, rows: i64) -> Outcome<i64> {
         sums: Sums::zero(&SPEC.sum_layout()),
         last_record: None,
         gaps: vec![],
+        parked: vec![],
         at_log_end: true,
     };
     writer.seal(&seal).await?;
@@ -220,6 +221,7 @@ fn changes(rows: EncodedRows, from: i64, to: i64) -> Outcome<WriteBatch> {
         sums: Sums::zero(&SPEC.sum_layout()),
         last_record: None,
         gaps: vec![],
+        parked: vec![],
         at_log_end: false,
     })
 }

@@ -10,11 +10,11 @@ use refold_domain::barrier::SumDifference;
 use refold_domain::cutover::Behind;
 use refold_domain::cutover::CONFIRMED_ROWS;
 use refold_domain::cutover::Evidence;
+use refold_domain::cutover::Forced;
 use refold_domain::cutover::Gate;
 use refold_domain::cutover::GateReport;
 use refold_domain::cutover::LogProof;
 use refold_domain::cutover::ScanProof;
-use refold_domain::cutover::judge;
 use refold_domain::cutover::judge_forced;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
@@ -418,7 +418,12 @@ pub(crate) async fn activate_first(
         .one("gather the evidence", EVIDENCE, &[&version.0, &wanted])
         .await;
     let facts = Facts::of(&facts?)?;
-    let mut gates = judge(&Evidence {
+    // Nothing else serves, and whoever projects with -park has said what to do with such events.
+    let parked = (facts.parked > 0).then(|| Forced {
+        gate: Gate::Parked,
+        reason: "the first version, projected with -park".to_owned(),
+    });
+    let evidence = Evidence {
         state: locked.state,
         behind: Vec::new(),
         differences: None,
@@ -429,9 +434,10 @@ pub(crate) async fn activate_first(
         without_key: facts.without_key,
         lag: 0,
         allowed_lag: 0,
-    });
+    };
+    let mut gates = judge_forced(&evidence, parked.as_ref());
     gates.retain(|report| report.gate != Gate::Verified);
-    if gates.iter().any(|report| !report.ok) {
+    if gates.iter().any(|report| !report.passes()) {
         transaction.rollback().await?;
         return Err(RegistryError::GateRefused(gates));
     }

@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn a_setting_that_cannot_work_is_named() {
         type Spoil = fn(&mut ProjectorOptions);
-        let wrong: [(&str, Spoil); 6] = [
+        let wrong: [(&str, Spoil); 7] = [
             ("-batch", |o| o.batch = 0),
             ("-batch-age", |o| o.batch_age = Duration::from_secs(11)),
             ("-memory", |o| o.memory_bytes = 0),

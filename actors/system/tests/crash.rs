@@ -1,10 +1,13 @@
 //! Crashes at every address, and commits whose answer is lost.
 
+use std::sync::Arc;
+
 use refold_domain::position::Partition;
 use refold_ports::memory::store::CommitFault;
 use refold_system::Failure;
 use refold_system::Outcome;
 use refold_system::ProjectorOptions;
+use refold_system::dice::Dice;
 
 use crate::world::*;
 
@@ -206,4 +209,32 @@ async fn a_drain_waits_no_longer_than_its_bound() {
     let drained = tokio::time::timeout(PATIENCE, process.handle.drain());
     assert_eq!(drained.await, Ok(Ok(Outcome::Drained)));
     world.start_caught_up(live()).await;
+}
+
+/// Dice that end whoever throws them.
+struct FatalDice;
+
+impl Dice for FatalDice {
+    fn draw(&self) -> f64 {
+        panic!("on purpose")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_supervisor_that_dies_ends_its_process_and_the_next_one_goes_on() {
+    let world = World::with_events(150);
+    // A projector fails, and the supervisor dies over when to start it again.
+    let striker = Striker::new("commit::before:1", Blow::Fail, 1);
+    let plugs = world.plugs(v1()).with_probe(Arc::new(striker.clone()));
+    let mut process = Process::start(plugs.with_dice(Arc::new(FatalDice)), live()).await;
+    let ended = process.ended().await;
+    let Err(Failure::Broken { partition, reason }) = ended else {
+        panic!("{ended:?}");
+    };
+    assert!(striker.is_spent());
+    assert_eq!(partition, None, "no partition is to blame");
+    assert!(reason.contains("supervisor"), "{reason}");
+    world.append(60);
+    let _next = world.start_caught_up(live()).await;
+    world.assert_equal(V1);
 }

@@ -28,6 +28,7 @@ mod port;
 mod postgres;
 mod process;
 mod prometheus;
+pub mod session;
 pub mod settings;
 mod stack;
 pub mod testing;

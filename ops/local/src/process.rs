@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::machine::{self, Identity};
+use crate::session;
 use crate::{Error, Result};
 
 /// How often a condition is looked at again while waiting for it.
@@ -69,7 +70,7 @@ pub(crate) struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts a server in its own process group with its output in the log file.
+    /// Starts a server in its own session with its output in the log file.
     pub(crate) fn start(launch: Launch) -> Result<Self> {
         let log = OpenOptions::new()
             .create(true)
@@ -79,17 +80,16 @@ impl ServerProcess {
         let errors = log
             .try_clone()
             .map_err(|e| Error::io("could not duplicate a log handle", &e))?;
-        let mut command = Command::new(&launch.program);
+        // Out of the terminal's foreground group, too: Ctrl-C and a closed terminal do not
+        // reach the server, only `down` or the guard ends it.
+        let mut command = session::command(&launch.program);
         command
             .args(&launch.args)
             .envs(launch.env)
             .current_dir(&launch.working_dir)
             .stdin(Stdio::null())
             .stdout(log)
-            .stderr(errors)
-            // Out of the terminal's foreground group: Ctrl-C and a closed terminal do not
-            // reach the server, only `down` or the guard ends it.
-            .process_group(0);
+            .stderr(errors);
         if let Some(identity) = launch.identity {
             command.uid(identity.uid).gid(identity.gid);
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use refold_e2e::Answer;
 use refold_e2e::Api;
 use refold_e2e::Exit;
+use refold_e2e::Launch;
 use refold_e2e::Mode;
 use refold_e2e::Process;
 use refold_e2e::Stream;
@@ -72,8 +73,38 @@ fn two_pairs_of_versions_are_proven_equal_while_the_tail_moves() {
     let tail_moved = || world.applied("accounts_v3") > before;
     world.wait("the tail moved meanwhile", BOUND, tail_moved);
 
+    proven_again_and_again(&world);
     end_at_one_offset(&world, tail, v3, others);
     by_hand(&world);
+}
+
+/// The whole log is read for the first comparison, and for the others what has come since.
+fn proven_again_and_again(world: &World) {
+    let flags = ["--json", "--every=500ms", "--version=accounts_v4"];
+    let more = [world.stream_flags(), world.log_flags(), world.store_flags()].concat();
+    let verify = Launch::new(["verify", "--against=accounts_v3"]);
+    let mut verify = verify.args(flags).args(more).start();
+    world.wait("three comparisons", BOUND, || {
+        verify.stdout().all().len() >= 3
+    });
+    verify.terminate();
+    assert_eq!(verify.exit(BOUND), Exit::Code(0), "{verify:?}");
+    let told = verify.stdout().all();
+    let reports: Vec<Value> = told
+        .iter()
+        .map(|line| serde_json::from_str(line).expect("a report a line"))
+        .collect();
+    for report in &reports {
+        assert_eq!(report["differences"], 0, "{report}");
+        let keys = report["log"]["asked"].as_u64();
+        assert!(keys.is_some_and(|keys| keys > 0), "{report}");
+        for version in report["log"]["versions"].as_array().expect("both versions") {
+            assert_eq!(version["contradicted"], 0, "{report}");
+        }
+    }
+    let read = |report: &Value| report["log"]["records"].as_u64().expect("records");
+    assert!(read(&reports[0]) >= STREAM.events, "{told:?}");
+    assert!(read(&reports[1]) < STREAM.events / 2, "{told:?}");
 }
 
 /// Ends the tail, waits until all versions have all of it, and ends them.

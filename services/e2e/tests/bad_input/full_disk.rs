@@ -130,3 +130,71 @@ fn a_full_disk_holds_batches_back_until_there_is_space_and_loses_none() {
     live.drain(BOUND);
     world.assert_equals_oracle("accounts_v4");
 }
+
+/// The write-ahead log goes to the small disk.
+fn move_log(server: &mut PostgresServer, disk: &Path) {
+    let log = server.home().join("data/pg_wal");
+    server.stop().expect("the end of the server");
+    let moved = Command::new("cp")
+        .arg("-a")
+        .args([&log, &disk.join("wal")])
+        .status();
+    assert!(moved.is_ok_and(|status| status.success()), "copy the log");
+    fs::remove_dir_all(&log).expect("its old place");
+    std::os::unix::fs::symlink(disk.join("wal"), &log).expect("a link");
+    server.ensure().expect("a server with its log elsewhere");
+}
+
+#[test]
+fn a_server_that_dies_of_a_full_log_disk_is_waited_for_and_loses_no_batch() {
+    let scratch = ScratchDir::new("refold-wal").expect("a directory");
+    let disk = match SmallDisk::mount(scratch.path().join("disk"), 512) {
+        Ok(disk) => disk,
+        Err(reason) => {
+            let name = "a_server_that_dies_of_a_full_log_disk_is_waited_for_and_loses_no_batch";
+            return testing::unsupported(name, &format!("a tmpfs cannot be mounted: {reason}"));
+        }
+    };
+    let server = PostgresServer::start(scratch.path(), PostgresOptions::default());
+    let mut server = server.expect("a server");
+    move_log(&mut server, &disk.path);
+    let stream = Stream {
+        events: 60_000,
+        aggregates: 30_000,
+        partitions: 2,
+        ..Stream::default()
+    };
+    let world = World::at(&testing::stack().kafka, &server.dsn(), "wal", stream);
+    world.seed();
+    let mut live = world.start(Mode::Live, "accounts_v3", "active");
+    let mut tail = world.tail(5_000, 10 * BOUND).start();
+    let history = stream.events as i64;
+    world.wait("batches go through", BOUND, || {
+        world.applied("accounts_v3") > history
+    });
+
+    // The segment that is being written has its room; the next one does not get it.
+    let ballast = disk.fill();
+    let log = server.home().join("server.log");
+    let says = |what: &str| fs::read_to_string(&log).is_ok_and(|text| text.contains(what));
+    world.wait("the server dies of it", BOUND, || {
+        says("PANIC") && says("No space left on device")
+    });
+    assert_eq!(live.try_exit(), None, "the projector waits");
+    fs::remove_file(ballast).expect("space");
+    // It may have come back by itself, or have given up.
+    server.ensure().expect("the server comes back");
+    world.wait("the server answers", BOUND, || {
+        server.psql("select 1").is_ok()
+    });
+    tail.drain(BOUND);
+    let world = world.reopened();
+    world.wait("the batches go through", BOUND, || {
+        let lag = live
+            .metrics()
+            .map(|m| m.sum("refold_partition_lag_events", &[]));
+        lag == Some(0.0) && world.applied("accounts_v3") > history
+    });
+    live.drain(BOUND);
+    world.assert_equals_oracle("accounts_v3");
+}

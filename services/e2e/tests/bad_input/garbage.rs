@@ -1,6 +1,7 @@
 //! A record that is no event.
 
 use refold_domain::decode::WireFormat;
+use refold_e2e::Exit;
 use refold_e2e::Mode;
 use refold_e2e::Record;
 use refold_e2e::Topic;
@@ -20,8 +21,14 @@ pub(super) const GARBLED: u32 = 1;
 /// What the stream has next in a partition, as the tail would write it.
 pub(super) fn next_events(params: &SeedParams, partition: u32, count: usize) -> Vec<Record> {
     let layout = Layout::new(params).expect("parameters");
+    events_from(params, partition, layout.events(partition), count)
+}
+
+/// What the stream has in a partition from an offset on.
+fn events_from(params: &SeedParams, partition: u32, from: u64, count: usize) -> Vec<Record> {
+    let layout = Layout::new(params).expect("parameters");
     let mut stream = PartitionStream::new(&layout, partition).expect("a partition");
-    stream.advance_to(layout.events(partition));
+    stream.advance_to(from);
     let mut encoder = Encoder::new(params);
     let mut next = || {
         let event = stream.next_event();
@@ -144,5 +151,42 @@ fn a_tombstone_and_an_event_of_a_strange_kind_of_value_are_no_events_either() {
             sentence.contains(&format!("halted at offset {at}: ")),
             "{sentence}"
         );
+    }
+}
+
+#[test]
+fn a_key_that_two_partitioners_put_into_two_partitions_is_found_with_both() {
+    const ELSEWHERE: i32 = 2;
+    let world = World::seeded("apart", SMALL);
+    let topic = Topic::on(world.brokers(), world.topic());
+    let look = || {
+        let flags = ["verify", "-json", "-version=accounts_v3", "-against=keys"];
+        let flags = flags.map(str::to_owned).into_iter();
+        world.refold(flags.chain(world.store_flags()))
+    };
+    world.replay("accounts_v3");
+    let sound = look();
+    assert_eq!(sound.exit, Exit::Code(0), "{sound:?}");
+    assert_eq!(sound.json()["rows_compared"], SMALL.aggregates);
+
+    // The first event of an aggregate, which opens it elsewhere, too.
+    let next = events_from(&parameters(), GARBLED, 0, 1).remove(0);
+    let key = String::from_utf8(next.key.clone()).expect("a key in digits");
+    let at = topic.end(ELSEWHERE);
+    topic.write(&[Record {
+        partition: ELSEWHERE,
+        ..next
+    }]);
+    world.replay("accounts_v3");
+    let found = look();
+    assert_eq!(found.exit, Exit::Code(2), "{found:?}");
+    let report = found.json();
+    assert_eq!(report["differences"], 1, "{report}");
+    let named = report["samples"][0].as_str().expect("a sentence");
+    for part in [
+        format!("key {key} is in p{GARBLED}, "),
+        format!("and in p{ELSEWHERE}, its last event there at offset {at}"),
+    ] {
+        assert!(named.contains(&part), "{named}");
     }
 }

@@ -18,7 +18,8 @@ pub struct VerifyArgs {
     #[arg(long = "version", id = "projection_version", value_name = "VERSION")]
     pub version: String,
     /// Another version of the same projection, `log` for the log itself, folded again for a share
-    /// of the keys by another way, or `expected` for the known final state of a seeded log.
+    /// of the keys by another way, `keys` for keys that have rows in two partitions, or `expected`
+    /// for the known final state of a seeded log.
     #[arg(long)]
     pub against: String,
     /// One JSON object on stdout.

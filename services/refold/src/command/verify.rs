@@ -1,5 +1,8 @@
 //! `verify`: a version against another one, or against the known final state.
 
+mod keys;
+mod telling;
+
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::process::ExitCode;
@@ -19,10 +22,10 @@ use refold_store_postgres::ScanOptions;
 use refold_store_postgres::ScanProgress;
 use refold_store_postgres::ScanReport;
 use refold_store_postgres::SessionOptions;
-use serde_json::Value;
-use serde_json::json;
 use tokio::sync::watch;
 
+use self::telling::tell;
+use self::telling::to_json;
 use super::seed::params;
 use crate::cli::Count;
 use crate::cli::Failure;
@@ -46,6 +49,9 @@ const LOG: &str = "log";
 /// What `-against` calls the known final state.
 const EXPECTED: &str = "expected";
 
+/// What `-against` calls the keys of the other partitions.
+const KEYS: &str = "keys";
+
 pub(crate) async fn run(args: VerifyArgs, projections: &Projections) -> Result<ExitCode, Failure> {
     let version = find(projections, &args.version)?;
     if args.sql {
@@ -57,6 +63,8 @@ pub(crate) async fn run(args: VerifyArgs, projections: &Projections) -> Result<E
     refold_store_postgres::migrate(&session).await?;
     let comparison = if args.against == LOG {
         with_log(&session, &version, &args).await?
+    } else if args.against == KEYS {
+        keys::apart(&session, version.spec(), args.memory.0).await?
     } else if args.against == EXPECTED {
         with_oracle(&session, &version, &args.stream, Format::Proto).await?
     } else {
@@ -466,72 +474,4 @@ pub(crate) async fn with_oracle(
         rule: (0, 0),
         log: None,
     })
-}
-
-fn to_json(version: &str, against: &str, found: &Comparison) -> Value {
-    json!({
-        "schema": "refold.verify/1",
-        "version": version,
-        "against": against,
-        "rows_compared": found.rows,
-        "columns": found.columns,
-        "differences": found.differences,
-        "intended_differences": found.intended,
-        "intended_differences_expected": found.intended_expected,
-        "offsets": found.offsets,
-        "samples": found.samples,
-        "scan": found.scan,
-        "rule": rule_json(found.rule),
-        "log": found.log,
-    })
-}
-
-/// How many pairs of rows of different aggregates the author's rule lets pass: a rule that
-/// accepts anything says nothing.
-fn rule_json((tried, accepted): (u64, u64)) -> Value {
-    let rate = (tried > 0).then(|| accepted as f64 / tried as f64);
-    json!({ "tried": tried, "accepted": accepted, "hit_rate": rate })
-}
-
-fn tell(version: &str, against: &str, found: &Comparison) {
-    for (partition, offset) in &found.offsets {
-        println!("p{partition:<4} both at {}", Count(offset.unsigned_abs()));
-    }
-    for sample in &found.samples {
-        println!("  {sample}");
-    }
-    println!(
-        "{version} against {against}: {} rows, columns {}: {} differences",
-        Count(found.rows),
-        found.columns.join(", "),
-        Count(found.differences)
-    );
-    if found.intended > 0 || found.intended_expected > 0 {
-        println!(
-            "{} keys differ in columns that are declared to differ, {} are expected to",
-            Count(found.intended),
-            Count(found.intended_expected)
-        );
-    }
-    if let (tried @ 1.., accepted) = found.rule {
-        println!(
-            "the rule lets {} of {} pairs of rows of different keys pass, {:.1} %",
-            Count(accepted),
-            Count(tried),
-            100.0 * accepted as f64 / tried as f64
-        );
-    }
-    if let Some(log) = &found.log {
-        println!("{}", log.tell());
-    }
-    if found.differences > 0 || found.contradicted() > 0 {
-        return;
-    }
-    let unconfirmed = found.scan.is_some() && found.intended > 0 && found.log.is_none();
-    match unconfirmed {
-        true => println!(
-            "Next: refold verify -version {version} -against {against} -confirm-only -brokers HOST:PORT"
-        ),
-        false => println!("Next: refold cutover -version {version} -n"),
-    }
 }

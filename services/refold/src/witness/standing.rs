@@ -70,10 +70,9 @@ impl StandingFolds {
         &self,
         keys: impl Iterator<Item = &'a Vec<u8>> + Clone,
     ) -> Vec<Vec<WitnessRow>> {
-        let of = |fold: &Box<dyn refold_domain::fold::WitnessFold>| {
-            let rows = keys.clone().filter_map(|key| fold.row(key));
-            rows.collect()
-        };
-        self.folds.iter().map(of).collect()
+        let folds = self.folds.iter();
+        folds
+            .map(|fold| keys.clone().filter_map(|key| fold.row(key)).collect())
+            .collect()
     }
 }

@@ -461,7 +461,7 @@ mod tests {
     #[test]
     fn whatever_speaks_against_a_run_is_told() {
         type Spoil = fn(&mut Report);
-        let wrong: [(&str, Spoil); 13] = [
+        let wrong: [(&str, Spoil); 14] = [
             ("gates", |r| r.struck[0].recovery = None),
             ("differences", |r| r.proof.versions.differences = 1),
             ("differences", |r| r.proof.oracle[1].differences = 1),
