@@ -9,6 +9,7 @@ use std::process::Command;
 
 use refold_e2e::Exit;
 use refold_e2e::Mode;
+use refold_e2e::Process;
 use refold_e2e::Stream;
 use refold_e2e::World;
 use refold_local::PostgresOptions;
@@ -24,6 +25,17 @@ struct SmallDisk {
 }
 
 impl SmallDisk {
+    /// A disk for the test of this name; `None` where that is not supported, which is told.
+    fn of(scratch: &ScratchDir, mebibytes: u32, test: &str) -> Option<Self> {
+        match Self::mount(scratch.path().join("disk"), mebibytes) {
+            Ok(disk) => Some(disk),
+            Err(reason) => {
+                testing::unsupported(test, &format!("a tmpfs cannot be mounted: {reason}"));
+                None
+            }
+        }
+    }
+
     fn mount(path: PathBuf, mebibytes: u32) -> Result<Self, String> {
         fs::create_dir_all(&path).map_err(|e| e.to_string())?;
         let size = format!("size={mebibytes}m,mode=0755");
@@ -71,15 +83,21 @@ fn use_disk(server: &PostgresServer, disk: &Path) {
     }
 }
 
+/// Waits until a projector has all of the log, which is more than `history`.
+fn wait_for_all(world: &World, live: &Process, version: &str, history: i64) {
+    world.wait("the batches go through", BOUND, || {
+        let metrics = live.metrics();
+        let lag = metrics.map(|m| m.sum("refold_partition_lag_events", &[]));
+        lag == Some(0.0) && world.applied(version) > history
+    });
+}
+
 #[test]
 fn a_full_disk_holds_batches_back_until_there_is_space_and_loses_none() {
     let scratch = ScratchDir::new("refold-disk").expect("a directory");
-    let disk = match SmallDisk::mount(scratch.path().join("disk"), 64) {
-        Ok(disk) => disk,
-        Err(reason) => {
-            let name = "a_full_disk_holds_batches_back_until_there_is_space_and_loses_none";
-            return testing::unsupported(name, &format!("a tmpfs cannot be mounted: {reason}"));
-        }
+    let name = "a_full_disk_holds_batches_back_until_there_is_space_and_loses_none";
+    let Some(disk) = SmallDisk::of(&scratch, 64, name) else {
+        return;
     };
     let server = PostgresServer::start(scratch.path(), PostgresOptions::default());
     let server = server.expect("a server");
@@ -121,12 +139,7 @@ fn a_full_disk_holds_batches_back_until_there_is_space_and_loses_none() {
     fs::remove_file(ballast).expect("space");
     tail.drain(BOUND);
     let history = stream.events as i64;
-    world.wait("the batches go through", BOUND, || {
-        let lag = live
-            .metrics()
-            .map(|m| m.sum("refold_partition_lag_events", &[]));
-        lag == Some(0.0) && world.applied("accounts_v4") > history
-    });
+    wait_for_all(&world, &live, "accounts_v4", history);
     live.drain(BOUND);
     world.assert_equals_oracle("accounts_v4");
 }
@@ -148,12 +161,9 @@ fn move_log(server: &mut PostgresServer, disk: &Path) {
 #[test]
 fn a_server_that_dies_of_a_full_log_disk_is_waited_for_and_loses_no_batch() {
     let scratch = ScratchDir::new("refold-wal").expect("a directory");
-    let disk = match SmallDisk::mount(scratch.path().join("disk"), 512) {
-        Ok(disk) => disk,
-        Err(reason) => {
-            let name = "a_server_that_dies_of_a_full_log_disk_is_waited_for_and_loses_no_batch";
-            return testing::unsupported(name, &format!("a tmpfs cannot be mounted: {reason}"));
-        }
+    let name = "a_server_that_dies_of_a_full_log_disk_is_waited_for_and_loses_no_batch";
+    let Some(disk) = SmallDisk::of(&scratch, 512, name) else {
+        return;
     };
     let server = PostgresServer::start(scratch.path(), PostgresOptions::default());
     let mut server = server.expect("a server");
@@ -189,12 +199,7 @@ fn a_server_that_dies_of_a_full_log_disk_is_waited_for_and_loses_no_batch() {
     });
     tail.drain(BOUND);
     let world = world.reopened();
-    world.wait("the batches go through", BOUND, || {
-        let lag = live
-            .metrics()
-            .map(|m| m.sum("refold_partition_lag_events", &[]));
-        lag == Some(0.0) && world.applied("accounts_v3") > history
-    });
+    wait_for_all(&world, &live, "accounts_v3", history);
     live.drain(BOUND);
     world.assert_equals_oracle("accounts_v3");
 }
