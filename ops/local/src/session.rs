@@ -1,11 +1,11 @@
-//! A session of its own for every process that is started here.
+//! A session of its own for every server that is started here.
 //!
 //! Linux shares the processors out among sessions before it does among their processes (autogroup,
 //! sched(7)), wherever no control groups are set up. Postgres gives each backend a session. A
 //! process that stays in the session of whoever started it shares one portion with everything else
 //! that was started there, and each backend has as much as all of these together: an api beside
 //! a load driver then waits for tens of milliseconds whenever a few backends are busy. Services
-//! have sessions or control groups of their own, and so have these processes.
+//! have sessions or control groups of their own, and so have these servers.
 
 use std::path::Path;
 use std::process::Command;

@@ -9,7 +9,6 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use refold_bench::accounts;
-use refold_local::session;
 use rustix::process::Signal;
 use tokio::process::Child;
 use tokio::process::Command;
@@ -65,8 +64,7 @@ impl Role {
             true => Stdio::piped(),
             false => Stdio::from(out.try_clone().map_err(wrong)?),
         };
-        let command = session::command(&std::env::current_exe().map_err(wrong)?);
-        let child = Command::from(command)
+        let child = Command::new(std::env::current_exe().map_err(wrong)?)
             .args(args)
             .envs(env.iter().copied())
             .stdin(match piped {
