@@ -115,8 +115,7 @@ pub(crate) type Consumer = BaseConsumer<Events>;
 /// A librdkafka client. Dropping the last reference ends its threads.
 pub(crate) struct Client {
     consumer: Arc<Consumer>,
-    brokers: String,
-    deadline: Duration,
+    config: KafkaConfig,
 }
 
 impl Client {
@@ -130,9 +129,24 @@ impl Client {
             })?;
         Ok(Self {
             consumer: Arc::new(consumer),
-            brokers: config.brokers().to_owned(),
-            deadline: config.deadline(),
+            config: config.clone(),
         })
+    }
+
+    /// A client of the same cluster that knows nothing yet but the bootstrap brokers.
+    pub(crate) fn fresh(&self) -> Result<Self, SourceError> {
+        Self::start(&self.config, Purpose::Questions)
+    }
+
+    /// One that looks for its brokers elsewhere than a fresh one would: it has lost the cluster.
+    #[cfg(test)]
+    pub(crate) fn lost(config: &KafkaConfig, purpose: Purpose) -> Self {
+        let nowhere = KafkaConfig::new("127.0.0.1:1").with_deadline(config.deadline());
+        let client = Self::start(&nowhere, purpose).expect("no connection is needed to start");
+        Self {
+            config: config.clone(),
+            ..client
+        }
     }
 
     pub(crate) fn consumer(&self) -> &Arc<Consumer> {
@@ -141,12 +155,12 @@ impl Client {
 
     /// The bootstrap brokers, for messages.
     pub(crate) fn brokers(&self) -> &str {
-        &self.brokers
+        self.config.brokers()
     }
 
     /// How long one question may take.
     pub(crate) fn deadline(&self) -> Duration {
-        self.deadline
+        self.config.deadline()
     }
 
     /// Serves all waiting log lines and errors. They queue up in the client

@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use rdkafka::ClientContext;
@@ -25,12 +26,23 @@ use refold_ports::membership::Membership;
 use refold_ports::source::SourceError;
 use tokio::sync::watch;
 
+use crate::client::Client;
 use crate::config::KafkaConfig;
+use crate::question;
 use crate::settings;
 use crate::settings::Purpose;
 
 /// Between two looks at whether the membership ends.
 const POLL: Duration = Duration::from_millis(100);
+
+/// Between two questions whether the client still finds its brokers.
+const LOOK: Duration = Duration::from_secs(15);
+
+/// How long one such question may take: nobody serves the group meanwhile.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Questions in a row that the client had no answer to and a fresh one had, before it is given up.
+const LOST: u32 = 2;
 
 /// How a group is kept together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -90,9 +102,10 @@ impl Group for KafkaGroup {
         subscribed.map_err(|error| fatal(error.to_string()))?;
         let over = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&over);
+        let lookout = Lookout::new(self.config.clone(), &self.topic, LOOK);
         let thread = std::thread::Builder::new()
             .name("group-member".to_owned())
-            .spawn(move || serve(&consumer, &told))
+            .spawn(move || serve(&consumer, &told, lookout))
             .map_err(|error| fatal(error.to_string()))?;
         Ok(Box::new(KafkaMember {
             seen,
@@ -102,8 +115,9 @@ impl Group for KafkaGroup {
     }
 }
 
-/// Answers the group until it is over; the consumer leaves the group when it is dropped.
-fn serve(consumer: &BaseConsumer<Watcher>, over: &AtomicBool) {
+/// Answers the group until it is over, or the client has lost its brokers for good; the consumer
+/// leaves the group when it is dropped.
+fn serve(consumer: &BaseConsumer<Watcher>, over: &AtomicBool, mut lookout: Lookout) {
     while !over.load(Ordering::Acquire) {
         match consumer.poll(POLL) {
             // What was fetched before it was paused.
@@ -111,6 +125,47 @@ fn serve(consumer: &BaseConsumer<Watcher>, over: &AtomicBool) {
             // The client goes on by itself: it joins again when it was thrown out.
             Some(Err(error)) => tracing::debug!(%error, "the group's client"),
         }
+        if lookout.is_lost(consumer) {
+            return;
+        }
+    }
+}
+
+/// Notices a client that finds no broker any more where others do (librdkafka issue 5301).
+struct Lookout {
+    config: KafkaConfig,
+    topic: String,
+    every: Duration,
+    next: Instant,
+    lost: u32,
+}
+
+impl Lookout {
+    fn new(config: KafkaConfig, topic: &str, every: Duration) -> Self {
+        Self {
+            config: config.with_deadline(ANSWER),
+            topic: topic.to_owned(),
+            every,
+            next: Instant::now() + every,
+            lost: 0,
+        }
+    }
+
+    fn is_lost(&mut self, consumer: &BaseConsumer<Watcher>) -> bool {
+        if Instant::now() < self.next {
+            return false;
+        }
+        let own = consumer.fetch_metadata(Some(&self.topic), ANSWER);
+        let fresh = || {
+            let client = Client::start(&self.config, Purpose::Questions)?;
+            question::partition_count(&client, &self.topic)
+        };
+        match own.is_err() && fresh().is_ok() {
+            true => self.lost += 1,
+            false => self.lost = 0,
+        }
+        self.next = Instant::now() + self.every;
+        self.lost >= LOST
     }
 }
 
@@ -135,7 +190,9 @@ impl Drop for KafkaMember {
 impl Membership for KafkaMember {
     async fn changed(&mut self) -> Result<BTreeSet<Partition>, SourceError> {
         let changed = self.seen.changed().await;
-        changed.map_err(|_| SourceError::Fatal("the group's client ended".to_owned()))?;
+        changed.map_err(|_| {
+            SourceError::Unreachable("the group's client found no broker any more".to_owned())
+        })?;
         Ok(self.seen.borrow_and_update().clone())
     }
 }
@@ -187,5 +244,30 @@ impl ConsumerContext for Watcher {
             }),
             Rebalance::Error(error) => tracing::debug!(%error, "the group does not agree"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::created_topic;
+
+    #[tokio::test]
+    async fn a_client_that_finds_no_broker_where_others_do_ends_its_membership() {
+        let (brokers, topic) = created_topic("deaf").await;
+        let (assigned, mut seen) = watch::channel(BTreeSet::new());
+        let settings = settings::client_config(&KafkaConfig::new("127.0.0.1:1"), Purpose::Group);
+        let consumer: BaseConsumer<Watcher> = settings
+            .expect("legal")
+            .set("group.id", "deaf")
+            .create_with_context(Watcher { assigned })
+            .expect("a client");
+        let lookout = Lookout::new(KafkaConfig::new(brokers), &topic, POLL);
+        let served = tokio::task::spawn_blocking(move || {
+            serve(&consumer, &AtomicBool::new(false), lookout);
+        });
+        let ended = tokio::time::timeout(Duration::from_secs(60), served).await;
+        ended.expect("it notices").expect("and does not panic");
+        assert!(seen.changed().await.is_err(), "nobody assigns any more");
     }
 }

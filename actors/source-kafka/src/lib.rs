@@ -38,6 +38,8 @@ mod reader;
 mod settings;
 mod source;
 mod tail;
+#[cfg(test)]
+mod testing;
 mod witness;
 
 pub use config::BulkClient;

@@ -30,8 +30,16 @@ const SLICE: Duration = Duration::from_secs(1);
 /// use the time, but a chunk of a few records is not worth handing over.
 const BULK_LINGER: Duration = Duration::from_millis(10);
 
-/// Answers in a row that say "there are records" while none arrive.
+/// Answers in a row that say "there are records" while none arrive, before the partition is
+/// started again.
 const STALLS: u32 = 2;
+
+/// As many of them before the client is given up: starting the partition again did not help.
+const LAST_STALLS: u32 = 2 * STALLS;
+
+/// Questions in a row that the client had no answer to and a fresh one had, before it is given
+/// up. One may be a broker that came back in between.
+const LOST: u32 = 2;
 
 /// Bytes in a chunk at most, below the 4 GiB that a chunk can address.
 const CHUNK_BYTES: usize = 1 << 30;
@@ -50,7 +58,7 @@ pub(crate) struct KafkaReader {
     // Before the slot and the client: it must stop before another reader may
     // take its partition, and before its client ends.
     feed: PartitionFeed,
-    _slot: Option<TailSlot>,
+    slot: Option<TailSlot>,
     client: Arc<Client>,
     stand: Stand,
     /// One past the last record that was delivered.
@@ -60,9 +68,13 @@ pub(crate) struct KafkaReader {
     reached: Offset,
     /// Whether `reached` was the end of the log when last heard of.
     at_end: bool,
-    /// When the log was last heard of.
+    /// When the log was last heard of: a record, its end, or the broker's word that it ends here.
     heard: Instant,
+    /// How often its end was told.
+    ends_told: u64,
     stalls: u32,
+    /// Questions in a row that another client was answered.
+    lost: u32,
     /// Whether librdkafka has given up the partition, so that it must be started again.
     stopped: bool,
     /// The error after which this reader is of no use.
@@ -87,13 +99,15 @@ impl KafkaReader {
         let feed = PartitionFeed::start(consumer, &stand.topic, stand.partition, stand.from)?;
         Ok(Self {
             feed,
-            _slot: slot,
+            slot,
             client,
             position: stand.from,
             reached: stand.from,
             at_end: false,
             heard: Instant::now(),
+            ends_told: 0,
             stalls: 0,
+            lost: 0,
             stopped: false,
             broken: None,
             stand,
@@ -119,7 +133,14 @@ impl KafkaReader {
                 // Records of the old log count; those behind them do not.
                 return if chunk.is_empty() { Err(error) } else { Ok(()) };
             }
-            if let Taken::Enough = self.take(chunk, limit)? {
+            let before = (self.reached, self.ends_told);
+            let taken = self.take(chunk, limit)?;
+            if before != (self.reached, self.ends_told) {
+                // An error that passes says nothing of the log.
+                self.heard = Instant::now();
+                (self.stalls, self.lost) = (0, 0);
+            }
+            if let Taken::Enough = taken {
                 return Ok(());
             }
             if self.at_end && !(told && chunk.is_empty()) {
@@ -128,8 +149,6 @@ impl KafkaReader {
             let left = deadline.saturating_duration_since(Instant::now());
             let room = limit.records.max(1).saturating_sub(chunk.len());
             if self.feed.fill(room, self.patience(chunk, left)) > 0 {
-                self.heard = Instant::now();
-                self.stalls = 0;
                 continue;
             }
             if !chunk.is_empty() {
@@ -194,6 +213,7 @@ impl KafkaReader {
         let partition = self.stand.partition;
         match verdict {
             Verdict::EndOfLog => {
+                self.ends_told += 1;
                 self.at_end = true;
                 self.reached = self.reached.max(offset);
                 Ok(())
@@ -240,24 +260,61 @@ impl KafkaReader {
         if self.heard.elapsed() < self.client.deadline() {
             return Ok(());
         }
-        let ends = self.ask()?;
+        let ends = match self.ask() {
+            Err(error) if error.is_transient() => return Err(self.unanswered(error)),
+            answer => answer?,
+        };
         self.check_ends(ends)?;
         self.heard = Instant::now();
+        self.lost = 0;
         self.at_end = ends.high <= self.reached;
         if self.at_end {
             self.stalls = 0;
             return Ok(());
         }
         self.stalls += 1;
-        if self.stalls < STALLS {
-            return Ok(());
-        }
-        self.stalls = 0;
-        self.stopped = true;
-        Err(SourceError::Unreachable(format!(
+        let stall = format!(
             "{} ends at offset {}, but nothing was delivered from {} on",
             self.stand.partition, ends.high, self.reached
-        )))
+        );
+        match self.stalls {
+            STALLS => {
+                self.stopped = true;
+                Err(SourceError::Unreachable(stall))
+            }
+            LAST_STALLS.. => {
+                Err(self.given_up(format!("{stall}, also after it was started again")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What a question without an answer means: that the brokers are away, or, when a fresh client
+    /// finds them, that this client does not. librdkafka forgets every broker that a metadata
+    /// answer leaves out, and asks nobody any more when it has left out all of them, as that of
+    /// a cluster whose brokers are fenced does (librdkafka issue 5301).
+    fn unanswered(&mut self, error: SourceError) -> SourceError {
+        let fresh = self.client.fresh();
+        let elsewhere = fresh.and_then(|client| {
+            question::watermarks(&client, &self.stand.topic, self.stand.partition)
+        });
+        if elsewhere.is_err() {
+            self.lost = 0;
+            return error;
+        }
+        self.lost += 1;
+        match self.lost {
+            LOST.. => self.given_up(format!("{error}, but a fresh client finds them")),
+            _ => error,
+        }
+    }
+
+    /// The end of this reader, and of its client for others: the next reader gets another one.
+    fn given_up(&self, why: String) -> SourceError {
+        if let Some(slot) = &self.slot {
+            slot.give_client_up();
+        }
+        SourceError::Fatal(format!("{why}: its client is given up"))
     }
 
     fn ask(&self) -> Result<Watermarks, SourceError> {
@@ -296,4 +353,51 @@ impl ChunkReader for KafkaReader {
 
 pub(crate) fn fatal(error: StartError) -> SourceError {
     SourceError::Fatal(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::KafkaConfig;
+    use crate::tail::TailClients;
+    use crate::testing::created_topic;
+
+    /// librdkafka can lose its cluster for good while others find it (its issue 5301).
+    #[tokio::test]
+    async fn a_client_that_is_not_answered_when_a_fresh_one_is_is_given_up() {
+        let (brokers, topic) = created_topic("lost").await;
+        let config = KafkaConfig::new(brokers).with_deadline(Duration::from_secs(1));
+        let tails = TailClients::default();
+        let slot = tails.lost_slot(&config, Partition(0));
+        let stand = Stand {
+            topic: topic.into(),
+            partition: Partition(0),
+            from: Offset(0),
+            mode: ReadMode::Tail,
+        };
+        let mut reader =
+            KafkaReader::open(Arc::clone(slot.client()), Some(slot), stand).expect("opens");
+        let mut chunk = Chunk::new(Partition(0), Offset(0));
+        let limit = ReadLimit {
+            records: 1,
+            bytes: 1,
+        };
+        let mut errors = Vec::new();
+        while errors.last().is_none_or(SourceError::is_transient) {
+            errors.extend(
+                reader
+                    .read(&mut chunk, limit, reader.client.deadline())
+                    .err(),
+            );
+        }
+        let [first, last] = errors.as_slice() else {
+            panic!("two questions without an answer are enough: {errors:?}");
+        };
+        assert!(matches!(first, SourceError::Unreachable(_)), "{first:?}");
+        let given_up =
+            matches!(last, SourceError::Fatal(why) if why.ends_with("its client is given up"));
+        assert!(given_up, "{last:?}");
+        let next = tails.slot(&config, Partition(0)).expect("a client");
+        assert!(!Arc::ptr_eq(next.client(), &reader.client));
+    }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicI32;
 use std::sync::atomic::Ordering;
@@ -120,11 +121,14 @@ fn raw_options(config: &KafkaConfig) -> Result<Option<Arc<raw::Options>>, Config
 }
 
 impl Inner {
-    fn questions(&self) -> Result<Arc<Client>, SourceError> {
-        let mut slot = self
-            .questions
+    fn question_slot(&self) -> MutexGuard<'_, Option<Arc<Client>>> {
+        self.questions
             .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn questions(&self) -> Result<Arc<Client>, SourceError> {
+        let mut slot = self.question_slot();
         match &*slot {
             Some(client) if client.check_log().is_ok() => Ok(Arc::clone(client)),
             // None yet, or one that has known another log.
@@ -144,18 +148,35 @@ impl Inner {
         Ok(identity)
     }
 
+    /// The ends of a partition. A client that was not answered is not asked again: it may have
+    /// lost the brokers for good (see `KafkaReader::unanswered`), and the next one is cheap.
     fn watermarks(&self, partition: Partition) -> Result<Watermarks, SourceError> {
         let client = self.questions()?;
+        let ends = self.watermarks_by(&client, partition);
+        if ends.as_ref().is_err_and(SourceError::is_transient) {
+            let mut slot = self.question_slot();
+            if slot.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, &client)) {
+                *slot = None;
+            }
+        }
+        ends
+    }
+
+    fn watermarks_by(
+        &self,
+        client: &Client,
+        partition: Partition,
+    ) -> Result<Watermarks, SourceError> {
         // librdkafka waits its whole deadline for the leader of a partition
         // that does not exist; the partition count answers at once.
         if partition.0 < 0 || partition.0 >= self.partitions.load(Ordering::Relaxed) {
-            let count = question::partition_count(&client, &self.topic)?;
+            let count = question::partition_count(client, &self.topic)?;
             self.partitions.fetch_max(count, Ordering::Relaxed);
             if partition.0 < 0 || partition.0 >= count {
                 return Err(question::no_partition(&self.topic, partition, count));
             }
         }
-        let ends = question::watermarks(&client, &self.topic, partition);
+        let ends = question::watermarks(client, &self.topic, partition);
         client.serve();
         ends
     }
@@ -225,6 +246,7 @@ impl fmt::Debug for KafkaSource {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::created_topic;
 
     #[test]
     fn a_name_that_kafka_does_not_allow_is_refused_before_it_is_sent() {
@@ -232,6 +254,22 @@ mod tests {
             let refused = KafkaSource::new(KafkaConfig::new("127.0.0.1:1"), name);
             assert!(matches!(refused, Err(ConfigError::TopicName(_))), "{name}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_was_not_answered_is_not_asked_again() {
+        let (brokers, topic) = created_topic("asked").await;
+        let config = KafkaConfig::new(brokers).with_deadline(std::time::Duration::from_secs(2));
+        let lost = Client::lost(&config, Purpose::Questions);
+        let source = KafkaSource::new(config, topic).expect("a legal topic");
+        *source.inner.question_slot() = Some(Arc::new(lost));
+        let answer = source.watermarks(Partition(0)).await;
+        assert!(
+            matches!(&answer, Err(SourceError::Unreachable(_))),
+            "{answer:?}"
+        );
+        let answer = source.watermarks(Partition(0)).await;
+        assert_eq!(answer.map(|ends| ends.high), Ok(Offset(0)));
     }
 
     #[tokio::test]

@@ -11,6 +11,8 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::Weak;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 use refold_domain::position::Partition;
 use refold_ports::source::SourceError;
@@ -29,6 +31,9 @@ pub(crate) struct TailClients {
 struct TailClient {
     client: Arc<Client>,
     taken: Mutex<HashSet<Partition>>,
+    /// Whether it delivers nothing any more: who reads through it goes on until it notices as
+    /// well, and nobody else comes.
+    given_up: AtomicBool,
 }
 
 impl TailClient {
@@ -47,6 +52,11 @@ pub(crate) struct TailSlot {
 impl TailSlot {
     pub(crate) fn client(&self) -> &Arc<Client> {
         &self.owner.client
+    }
+
+    /// Lets no reader take the client of this slot any more.
+    pub(crate) fn give_client_up(&self) {
+        self.owner.given_up.store(true, Ordering::Relaxed);
     }
 }
 
@@ -68,7 +78,8 @@ impl TailClients {
         clients.retain(|client| client.strong_count() > 0);
         for client in clients.iter().filter_map(Weak::upgrade) {
             // One that has known another log fails all its readers.
-            if client.client.check_log().is_ok() && client.taken().insert(partition) {
+            let usable = !client.given_up.load(Ordering::Relaxed);
+            if usable && client.client.check_log().is_ok() && client.taken().insert(partition) {
                 return Ok(TailSlot {
                     owner: client,
                     partition,
@@ -78,9 +89,25 @@ impl TailClients {
         let owner = Arc::new(TailClient {
             client: Arc::new(Client::start(config, Purpose::Tail)?),
             taken: Mutex::new(HashSet::from([partition])),
+            given_up: AtomicBool::new(false),
         });
         clients.push(Arc::downgrade(&owner));
         Ok(TailSlot { owner, partition })
+    }
+}
+
+#[cfg(test)]
+impl TailClients {
+    /// A slot in a client that has lost its cluster, the only one so far.
+    pub(crate) fn lost_slot(&self, config: &KafkaConfig, partition: Partition) -> TailSlot {
+        let owner = Arc::new(TailClient {
+            client: Arc::new(Client::lost(config, Purpose::Tail)),
+            taken: Mutex::new(HashSet::from([partition])),
+            given_up: AtomicBool::new(false),
+        });
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.push(Arc::downgrade(&owner));
+        TailSlot { owner, partition }
     }
 }
 
@@ -104,6 +131,22 @@ mod tests {
         drop(first);
         let again = slot(0);
         assert!(Arc::ptr_eq(again.client(), other.client()));
+    }
+
+    #[test]
+    fn a_client_that_was_given_up_is_taken_by_nobody_any_more() {
+        let config = KafkaConfig::new("127.0.0.1:1");
+        let clients = TailClients::default();
+        let slot = |partition| {
+            clients
+                .slot(&config, Partition(partition))
+                .expect("no connection is needed for a slot")
+        };
+        let first = slot(0);
+        first.give_client_up();
+        let (other, again) = (slot(1), slot(0));
+        assert!(!Arc::ptr_eq(first.client(), other.client()));
+        assert!(Arc::ptr_eq(other.client(), again.client()));
     }
 
     #[test]

@@ -29,17 +29,13 @@ impl Member {
         shared: &Shared,
         supervisor: &ActorRef<SupervisorMsg>,
     ) -> Result<Self, Failure> {
-        // The client is set up on a thread that may block.
-        let joined = tokio::task::spawn_blocking(move || group.join()).await;
-        let broken = |reason: String| Failure::Broken {
+        let membership = enter(&group).await.map_err(|error| Failure::Broken {
             partition: None,
-            reason,
-        };
-        let membership = joined
-            .map_err(|error| broken(error.to_string()))?
-            .map_err(|error| broken(error.to_string()))?;
+            reason: error.to_string(),
+        })?;
         let (leave, left) = oneshot::channel();
         let follower = Follower {
+            group,
             shared: shared.clone(),
             supervisor: supervisor.clone(),
             known: BTreeSet::new(),
@@ -56,7 +52,15 @@ impl Member {
     }
 }
 
+/// Joins the group; its client is set up on a thread that may block.
+async fn enter(group: &Arc<dyn Group>) -> Result<Box<dyn Membership>, SourceError> {
+    let group = Arc::clone(group);
+    let joined = tokio::task::spawn_blocking(move || group.join()).await;
+    joined.unwrap_or_else(|error| Err(SourceError::Fatal(error.to_string())))
+}
+
 struct Follower {
+    group: Arc<dyn Group>,
     shared: Shared,
     supervisor: ActorRef<SupervisorMsg>,
     /// What the group said last.
@@ -74,6 +78,14 @@ impl Follower {
             };
             match assigned {
                 Ok(assigned) => self.pass_on(assigned).await,
+                Err(error) if error.is_transient() => {
+                    let label = &self.shared.label;
+                    tracing::warn!(version = label, %error, "the group is joined again");
+                    match enter(&self.group).await {
+                        Ok(again) => membership = again,
+                        Err(error) => return self.lost(&error),
+                    }
+                }
                 Err(error) => return self.lost(&error),
             }
         }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
 
 use async_trait::async_trait;
 use refold_domain::observe::Phase;
@@ -18,22 +20,34 @@ use crate::world::*;
 
 /// What one process is told to work on.
 #[derive(Clone)]
-struct Given(Arc<watch::Sender<BTreeSet<Partition>>>);
+struct Given(Arc<Mutex<watch::Sender<BTreeSet<Partition>>>>);
 
 impl Given {
     fn nothing() -> Self {
-        Self(Arc::new(watch::Sender::default()))
+        Self(Arc::new(Mutex::new(watch::Sender::default())))
+    }
+
+    fn sender(&self) -> MutexGuard<'_, watch::Sender<BTreeSet<Partition>>> {
+        self.0.lock().expect("no test panics with it")
     }
 
     fn give(&self, partitions: &[i32]) {
         let partitions = partitions.iter().map(|p| Partition(*p)).collect();
-        self.0.send_replace(partitions);
+        self.sender().send_replace(partitions);
+    }
+
+    /// Whoever has joined hears nothing any more, and has to join again.
+    fn cut(&self) {
+        let partitions = self.sender().borrow().clone();
+        *self.sender() = watch::Sender::new(partitions);
     }
 }
 
 impl Group for Given {
     fn join(&self) -> Result<Box<dyn Membership>, SourceError> {
-        Ok(Box::new(Heard(self.0.subscribe())))
+        let mut heard = self.sender().subscribe();
+        heard.mark_changed();
+        Ok(Box::new(Heard(heard)))
     }
 }
 
@@ -43,7 +57,7 @@ struct Heard(watch::Receiver<BTreeSet<Partition>>);
 impl Membership for Heard {
     async fn changed(&mut self) -> Result<BTreeSet<Partition>, SourceError> {
         let changed = self.0.changed().await;
-        changed.map_err(|_| SourceError::Fatal("nobody gives anything any more".to_owned()))?;
+        changed.map_err(|_| SourceError::Unreachable("nobody gives anything".to_owned()))?;
         Ok(self.0.borrow_and_update().clone())
     }
 }
@@ -96,6 +110,20 @@ async fn a_process_works_on_what_its_group_gives_it_and_lets_go_of_what_it_takes
     assert!(second.all().iter().all(|o| o.restarts == 0));
     assert_eq!(first.handle.drain().await, Ok(Outcome::Drained));
     assert!(second.handle.status().borrow().ended.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_is_not_heard_any_more_is_joined_again() {
+    let world = World::with_events(100);
+    let given = Given::nothing();
+    let process = member(&world, &given).await;
+    given.give(&[0, 1]);
+    until("two partitions", || seats(&process) == [0, 1]).await;
+    given.cut();
+    given.give(&[0, 1, 2]);
+    world.caught_up(V1).await;
+    assert_eq!(seats(&process), [0, 1, 2]);
+    assert!(process.all().iter().all(|o| o.restarts == 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -145,12 +145,18 @@ fn projector_checks(board: &Board) -> Vec<Check> {
     let actors = board.all().into_iter();
     actors
         .map(|(id, actor)| {
-            let reason = actor.reason.as_deref().unwrap_or("no reason given");
+            let reason = actor.reason.as_deref();
+            let stands = format!("{} at {}, lag {}", actor.phase, actor.next, actor.lag());
             Check {
                 name: format!("{}/{}", id.version, id.partition),
-                outcome: match actor.phase {
-                    Phase::Halted | Phase::Broken => Err(format!("{}: {reason}", actor.phase)),
-                    phase => Ok(phase.to_string()),
+                outcome: match (actor.phase, reason) {
+                    (Phase::Halted | Phase::Broken, reason) => Err(format!(
+                        "{}: {}",
+                        actor.phase,
+                        reason.unwrap_or("no reason given")
+                    )),
+                    (_, Some(reason)) => Ok(format!("{stands}: {reason}")),
+                    (_, None) => Ok(stands),
                 },
             }
         })

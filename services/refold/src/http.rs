@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::cli::Failure;
 use crate::cli::Kind;
 
-/// An answer with its JSON body (null when it has none).
+/// An answer with its body: JSON, or a string of what is none, or null when it is empty.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -22,6 +22,14 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// The body as it was sent, when it was text.
+    pub(crate) fn text(&self) -> String {
+        match &self.body {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        }
+    }
+
     /// The sentence of a problem document, or the body as it is.
     pub(crate) fn problem(&self) -> String {
         let detail = self.body["detail"].as_str();
@@ -62,7 +70,11 @@ pub(crate) async fn send(
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await;
         let bytes = body.map_err(|e| e.to_string())?.to_bytes();
-        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        let text = || String::from_utf8_lossy(&bytes).into_owned();
+        let body = match bytes.is_empty() {
+            true => Value::Null,
+            false => serde_json::from_slice(&bytes).unwrap_or_else(|_| Value::String(text())),
+        };
         Ok::<_, String>(Answer { status, body })
     };
     match tokio::time::timeout(deadline, exchange).await {

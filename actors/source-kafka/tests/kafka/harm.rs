@@ -122,3 +122,41 @@ async fn a_broker_that_falls_silent_is_unreachable_in_time() {
     assert!(matches!(&error, SourceError::Unreachable(_)), "{error:?}");
     assert!(begun.elapsed() < DEADLINE * 3, "{:?}", begun.elapsed());
 }
+
+/// librdkafka may stop to deliver a partition whose broker answers. What it does not get over by
+/// itself ends the reader, and the next reader comes by a client of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_delivers_nothing_any_more_is_given_up_and_the_next_reader_gets_another() {
+    let broker = Broker::new(&testing::stack().kafka);
+    let name = testing::unique_topic("starved");
+    broker.create_topic(&name, 1).await;
+    let topic = Topic::new(&broker, &name);
+    topic.produce(P0, records(0, 50, 10)).await;
+    let proxy = Proxy::start(&testing::stack().kafka, |_, _| Harm::None);
+    let config = KafkaConfig::new(proxy.brokers()).with_deadline(Duration::from_secs(1));
+    let source = KafkaSource::new(config, &name).expect("a legal configuration");
+    let reader = source.open(P0, Offset(0), ReadMode::Tail).await;
+    let (reader, before) = with_reader(reader.expect("opens"), |reader| {
+        read_through(reader, Offset(50))
+    })
+    .await;
+    assert_eq!(before.len(), 50);
+
+    proxy.starve_present();
+    topic.produce(P0, records(50, 50, 10)).await;
+    let (reader, (none, first)) = with_reader(reader, read_to_error).await;
+    assert_eq!(none, Vec::<i64>::new());
+    assert!(matches!(first, SourceError::Unreachable(_)), "{first:?}");
+    let (_reader, (none, last)) = with_reader(reader, read_to_error).await;
+    assert_eq!(none, Vec::<i64>::new());
+    let given_up =
+        matches!(&last, SourceError::Fatal(why) if why.ends_with("its client is given up"));
+    assert!(given_up, "{last:?}");
+
+    let next = source.open(P0, Offset(50), ReadMode::Tail).await;
+    let (_, after) = with_reader(next.expect("opens"), |reader| {
+        read_through(reader, Offset(100))
+    })
+    .await;
+    assert_eq!(after, (50..100).collect::<Vec<_>>());
+}

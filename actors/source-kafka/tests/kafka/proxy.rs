@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use bytes::BytesMut;
+use kafka_protocol::messages::FetchResponse;
 use kafka_protocol::messages::MetadataResponse;
 use kafka_protocol::protocol::Decodable as _;
 use kafka_protocol::protocol::Encodable as _;
@@ -54,7 +55,7 @@ type Plan = dyn Fn(i16, usize) -> Harm + Send + Sync;
 /// Stands in front of a broker. Its threads end with their connections.
 pub(crate) struct Proxy {
     address: SocketAddr,
-    harmed: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
 }
 
 impl Proxy {
@@ -65,22 +66,35 @@ impl Proxy {
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("it is bound");
-        let harmed = Arc::new(AtomicUsize::new(0));
         let shared = Arc::new(Shared {
             upstream: upstream.split(',').next().expect("a broker").to_owned(),
             address,
             plan: Box::new(plan),
             answers: Mutex::default(),
-            harmed: Arc::clone(&harmed),
+            harmed: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+            starved: AtomicUsize::new(0),
         });
+        let proxy = Self {
+            address,
+            shared: Arc::clone(&shared),
+        };
         // It listens until the test process ends.
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let shared = Arc::clone(&shared);
-                thread::spawn(move || shared.serve(client));
+                let number = shared.connections.fetch_add(1, Ordering::Relaxed);
+                thread::spawn(move || shared.serve(number, client));
             }
         });
-        Self { address, harmed }
+        proxy
+    }
+
+    /// From now on the connections that there are get no record any more: their fetches are
+    /// answered, with where the log ends, and empty. Those that come later get everything.
+    pub(crate) fn starve_present(&self) {
+        let present = self.shared.connections.load(Ordering::Relaxed);
+        self.shared.starved.store(present, Ordering::Relaxed);
     }
 
     pub(crate) fn brokers(&self) -> String {
@@ -89,7 +103,7 @@ impl Proxy {
 
     /// Answers that were done harm to.
     pub(crate) fn harmed(&self) -> usize {
-        self.harmed.load(Ordering::Relaxed)
+        self.shared.harmed.load(Ordering::Relaxed)
     }
 }
 
@@ -99,14 +113,18 @@ struct Shared {
     plan: Box<Plan>,
     /// Answers so far, by the request's key.
     answers: Mutex<HashMap<i16, usize>>,
-    harmed: Arc<AtomicUsize>,
+    harmed: AtomicUsize,
+    /// Connections so far.
+    connections: AtomicUsize,
+    /// How many of them, the first ones, get no records.
+    starved: AtomicUsize,
 }
 
 /// Requests on their way: number to key and version.
 type Asked = Arc<Mutex<HashMap<i32, (i16, i16)>>>;
 
 impl Shared {
-    fn serve(&self, client: TcpStream) {
+    fn serve(&self, connection: usize, client: TcpStream) {
         let Ok(broker) = TcpStream::connect(&self.upstream) else {
             return;
         };
@@ -129,7 +147,10 @@ impl Shared {
         };
         let mut ends = (broker, client);
         while let Ok(frame) = read_frame(&mut ends.0) {
-            if self.pass_on(&mut ends.1, frame, &asked).is_err() {
+            if self
+                .pass_on(connection, &mut ends.1, frame, &asked)
+                .is_err()
+            {
                 break;
             }
         }
@@ -138,7 +159,13 @@ impl Shared {
         let _ = requests.join();
     }
 
-    fn pass_on(&self, client: &mut TcpStream, frame: Vec<u8>, asked: &Asked) -> io::Result<()> {
+    fn pass_on(
+        &self,
+        connection: usize,
+        client: &mut TcpStream,
+        frame: Vec<u8>,
+        asked: &Asked,
+    ) -> io::Result<()> {
         let number = int32(&frame, 0);
         let (key, version) = asked
             .lock()
@@ -147,6 +174,7 @@ impl Shared {
             .unwrap_or((-1, 0));
         let frame = match key {
             METADATA => self.readdress(&frame, version),
+            FETCH if connection < self.starved.load(Ordering::Relaxed) => emptied(&frame, version),
             _ => frame,
         };
         let harm = (self.plan)(key, self.count(key));
@@ -177,6 +205,21 @@ impl Shared {
         metadata.encode(&mut out, version).expect("metadata");
         out.to_vec()
     }
+}
+
+/// The answer to a fetch without its records.
+fn emptied(frame: &[u8], version: i16) -> Vec<u8> {
+    let head = if version >= 12 { 5 } else { 4 };
+    let mut body = Bytes::copy_from_slice(&frame[head..]);
+    let mut fetched = FetchResponse::decode(&mut body, version).expect("a fetch");
+    for topic in &mut fetched.responses {
+        for partition in &mut topic.partitions {
+            partition.records = Some(Bytes::new());
+        }
+    }
+    let mut out = BytesMut::from(&frame[..head]);
+    fetched.encode(&mut out, version).expect("a fetch");
+    out.to_vec()
 }
 
 fn harmed_write(client: &mut TcpStream, mut frame: Vec<u8>, harm: Harm) -> io::Result<()> {

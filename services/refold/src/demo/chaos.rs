@@ -14,6 +14,7 @@ mod detour;
 mod gate;
 mod proof;
 mod report;
+mod stall;
 mod strike;
 
 use std::process::ExitCode;
@@ -364,6 +365,7 @@ impl Chaos {
         let expected = [(LIVE, Expected::EveryPartition), (NEW, new)];
         let bound = Duration::from_secs(self.scenario.gate_seconds);
         let mut gate: Option<Gate> = None;
+        let mut last = None;
         while lifted.elapsed() < bound {
             self.check()?;
             if let Some(marks) = self.watch.look().await {
@@ -372,11 +374,13 @@ impl Chaos {
                     Some(gate) if gate.is_passed(&marks, &expected, offsets) => {
                         return Ok(Some(lifted.elapsed()));
                     }
-                    Some(_) => {}
+                    Some(_) => last = Some(marks),
                 }
             }
             tokio::time::sleep(LOOK).await;
         }
+        self.tell_stall(gate.as_ref().map(Gate::marks), last.as_ref())
+            .await;
         Ok(None)
     }
 

@@ -151,22 +151,35 @@ impl Role {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// The directory of each of its threads; none once it was waited for.
+    fn tasks(&self) -> impl Iterator<Item = PathBuf> {
+        let tasks = self
+            .pid()
+            .and_then(|pid| std::fs::read_dir(format!("/proc/{pid}/task")).ok());
+        tasks
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|task| task.path())
+    }
+
     /// Whether each of its threads stands still behind a SIGSTOP.
     pub(crate) fn is_stopped(&self) -> bool {
-        let threads = self
-            .pid()
-            .map(|pid| std::fs::read_dir(format!("/proc/{pid}/task")));
-        let Some(Ok(threads)) = threads else {
-            return false;
+        let mut states = self.tasks().map(|task| state(&task)).peekable();
+        states.peek().is_some() && states.all(|state| state == Some('T'))
+    }
+
+    /// Each of its threads: name, state, and the system call that it waits in, where the kernel
+    /// tells.
+    pub(crate) fn threads(&self) -> Vec<String> {
+        let told = |task: PathBuf, what| std::fs::read_to_string(task.join(what));
+        let thread = |task: PathBuf| {
+            let name = told(task.clone(), "comm").unwrap_or_default();
+            let state = state(&task).unwrap_or('?');
+            let waits = told(task, "wchan").unwrap_or_default();
+            format!("{} {state} {}", name.trim(), waits.trim())
         };
-        threads.flatten().all(|thread| {
-            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-            // The state stands behind the name, which may hold anything.
-            let state = stat
-                .rsplit_once(") ")
-                .map(|(_, rest)| rest.starts_with('T'));
-            state.unwrap_or_default()
-        })
+        self.tasks().map(thread).collect()
     }
 
     /// SIGKILL, at once.
@@ -219,6 +232,14 @@ impl Role {
             format!("its last words, from {path}:\n  {last}"),
         )
     }
+}
+
+/// The state of a thread, as `proc_pid_stat(5)` names it.
+fn state(task: &Path) -> Option<char> {
+    let stat = std::fs::read_to_string(task.join("stat")).ok()?;
+    // It stands behind the name, which may hold anything.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    rest.chars().next()
 }
 
 /// An address on loopback whose port was free a moment ago.

@@ -91,6 +91,11 @@ impl Crew {
         self.unasked
     }
 
+    /// The processes that are there.
+    pub(super) fn roles(&self) -> impl Iterator<Item = &Role> {
+        self.seats.values().map(|seat| &seat.role)
+    }
+
     /// Most resident memory of one process, in bytes.
     pub(super) fn peak_bytes(&self) -> u64 {
         self.peak_bytes

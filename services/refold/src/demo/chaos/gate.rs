@@ -41,6 +41,20 @@ impl Marks {
             .map(|((_, partition), next)| (*partition, next));
         all.collect()
     }
+
+    /// The partitions that stand where they stood `before`, a sentence per version.
+    pub(super) fn still_since(&self, before: &Self) -> Vec<String> {
+        let still = |version| {
+            let same = self
+                .of(version)
+                .filter(|(at, next)| before.0.get(at) == Some(next));
+            let told: Vec<_> = same
+                .map(|((_, p), next)| format!("p{p} at {next}"))
+                .collect();
+            (!told.is_empty()).then(|| format!("{version} stands still in {}", told.join(", ")))
+        };
+        [LIVE, NEW].into_iter().filter_map(still).collect()
+    }
 }
 
 /// What a version has to do for a gate.
@@ -60,6 +74,11 @@ impl Gate {
     /// From these marks on.
     pub(super) fn from(marks: Marks) -> Self {
         Self(marks)
+    }
+
+    /// Where it began.
+    pub(super) const fn marks(&self) -> &Marks {
+        &self.0
     }
 
     /// Whether every version has committed `offsets` since, as it is expected to.
@@ -163,6 +182,20 @@ mod tests {
             assert_eq!(gate.is_passed(&now, &every, 10), passes_every, "{now:?}");
             assert_eq!(gate.is_passed(&now, &built, 10), passes_built, "{now:?}");
         }
+    }
+
+    #[test]
+    fn partitions_that_stand_still_are_named_by_version() {
+        let before = marks([10, 10], [0, 5]);
+        let after = marks([10, 11], [0, 5]);
+        assert_eq!(
+            after.still_since(&before),
+            [
+                format!("{LIVE} stands still in p0 at 10"),
+                format!("{NEW} stands still in p0 at 0, p1 at 5"),
+            ]
+        );
+        assert!(marks([11, 11], [1, 6]).still_since(&before).is_empty());
     }
 
     #[test]
