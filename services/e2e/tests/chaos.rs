@@ -9,6 +9,7 @@ use refold_e2e::Exit;
 use refold_e2e::Launch;
 use refold_local::Stack;
 use refold_local::testing::ScratchDir;
+use refold_local::testing::wait_until;
 use serde_json::Value;
 
 /// How long the short mix may take: a machine whose cores are shared needs several times as long.
@@ -68,6 +69,78 @@ fn a_mix_of_every_kind_of_fault_costs_no_event_and_doubles_none() {
         Stack::find(&stack).expect("readable").is_none(),
         "the stack is gone"
     );
+}
+
+/// A process by what `proc_pid_stat(5)` says of it.
+struct Seen {
+    pid: u32,
+    parent: u32,
+    session: u32,
+}
+
+/// The processes of this machine.
+fn processes() -> Vec<Seen> {
+    let all = fs::read_dir("/proc").expect("processes").flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
+    pids.filter_map(|pid: u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (_, rest) = stat.rsplit_once(") ")?;
+        let mut fields = rest.split(' ').skip(1);
+        let parent = fields.next()?.parse().ok()?;
+        let session = fields.nth(1)?.parse().ok()?;
+        Some(Seen {
+            pid,
+            parent,
+            session,
+        })
+    })
+    .collect()
+}
+
+#[test]
+fn a_driver_that_is_killed_takes_everything_with_it_that_it_has_started() {
+    let scratch = ScratchDir::new("refold-driver").expect("a directory");
+    let stack = scratch.path().join("stack");
+    let mut driver = run(&scenarios().join("short.toml"), &stack).start();
+    let own = driver.pid();
+    let of_driver = |name: &str| {
+        let line = |seen: &Seen| fs::read(format!("/proc/{}/cmdline", seen.pid)).ok();
+        let is = |line: Vec<u8>| line.split(|b| *b == 0).any(|word| word == name.as_bytes());
+        let all = processes().into_iter().filter(|seen| seen.parent == own);
+        all.filter(|seen| line(seen).is_some_and(is))
+            .collect::<Vec<_>>()
+    };
+    let started = wait_until(BOUND, || {
+        !of_driver("api").is_empty() && !of_driver("projector").is_empty()
+    });
+    assert!(started, "{}", driver.stderr().text());
+    let roles: Vec<_> = [of_driver("api"), of_driver("projector")]
+        .into_iter()
+        .flatten()
+        .collect();
+    // A role leads its session as soon as it runs its first lines.
+    let lead = wait_until(REFUSED, || {
+        let now = processes();
+        let leads = |role: &Seen| now.iter().any(|s| s.pid == role.pid && s.session == s.pid);
+        roles.iter().all(leads)
+    });
+    assert!(lead, "each role leads a session");
+
+    driver.kill();
+    let gone = wait_until(REFUSED, || {
+        let now = processes();
+        let left = |role: &Seen| {
+            now.iter()
+                .any(|s| s.pid == role.pid && s.session == role.pid)
+        };
+        !roles.iter().any(left)
+    });
+    assert!(gone, "a process of a driver that was killed goes on");
+    let down = wait_until(BOUND, || {
+        let found = Stack::find(&stack).expect("readable");
+        found.is_none_or(|stack| stack.status().servers.iter().all(|server| !server.running))
+    });
+    assert!(down, "a server of a driver that was killed goes on");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::cli::Failure;
 use crate::cli::Kind;
 use crate::cli::normalise;
 use crate::command;
+use crate::demo::follow_driver;
 
 /// What is told unless somebody asks for more: what we do, not how our metrics end.
 const LOG_FILTER: &str = "info,opentelemetry_sdk=warn";
@@ -28,6 +29,10 @@ pub(crate) type Projections = Vec<Arc<dyn AnyProjection>>;
 pub fn run(projections: Projections) -> ExitCode {
     if let Err(error) = refold_telemetry::init_logging(LogFormat::Text, LOG_FILTER) {
         eprintln!("refold: {error}");
+    }
+    if let Err(failure) = follow_driver() {
+        eprintln!("refold: {failure}");
+        return failure.exit_code();
     }
     let cli = match Cli::try_parse_from(arguments()) {
         Ok(cli) => cli,

@@ -30,6 +30,7 @@ pub(crate) use figures::Comparison;
 pub(crate) use figures::Figures;
 pub(crate) use fit::log_bytes;
 pub(crate) use processes::Role;
+pub(crate) use processes::follow_driver;
 pub(crate) use proof_cost::run as proof_cost;
 use scene::Scene;
 use scene::Staging;

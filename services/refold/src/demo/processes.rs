@@ -14,8 +14,36 @@ use tokio::process::Child;
 use tokio::process::Command;
 
 use crate::cli::Failure;
+use crate::cli::Kind;
 
-/// A process of this binary. It is killed when the value is dropped.
+/// The variable that tells a role whose it is: the process id of its driver.
+const DRIVER_VARIABLE: &str = "REFOLD_DRIVER";
+
+/// What a process of this binary does first: where a driver has started it, it leads a session of
+/// its own, for its share of the processors (`refold_local::session`), and ends with its driver
+/// however that ends, because nothing of a terminal reaches it any more.
+///
+/// # Errors
+/// When its driver is gone already.
+pub(crate) fn follow_driver() -> Result<(), Failure> {
+    let Some(driver) = std::env::var(DRIVER_VARIABLE).ok() else {
+        return Ok(());
+    };
+    let wrong = |error| Failure::error("follow the driver of this process", error);
+    // Refused to a process that leads a group; a role is none.
+    let _ = rustix::process::setsid();
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(wrong)?;
+    let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().to_string());
+    if parent.as_ref() == Some(&driver) {
+        return Ok(());
+    }
+    // It ended before its death was to be signalled.
+    let gone = format!("the process {driver}, which started this one, is gone");
+    Err(Failure::new(Kind::Error, gone))
+}
+
+/// A process of this binary. It is killed when the value is dropped, and when this process ends
+/// in any way: it follows the thread that starts it, so none that ends before the process may.
 #[derive(Debug)]
 pub(crate) struct Role {
     name: String,
@@ -67,6 +95,7 @@ impl Role {
         let child = Command::new(std::env::current_exe().map_err(wrong)?)
             .args(args)
             .envs(env.iter().copied())
+            .env(DRIVER_VARIABLE, std::process::id().to_string())
             .stdin(match piped {
                 true => Stdio::piped(),
                 false => Stdio::null(),
