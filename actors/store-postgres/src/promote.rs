@@ -128,9 +128,17 @@ pub(crate) async fn promote(
         barrier: Some(request.barrier),
         actor: &request.actor,
     };
+    let judged = started.elapsed();
     switch(transaction, &order, &mut promotion).await?;
     promotion.changed = true;
     promotion.flip = started.elapsed();
+    tracing::info!(
+        promotion = promotion.id,
+        generation = promotion.generation,
+        judged_ms = judged.as_secs_f64() * 1e3,
+        committed_ms = (promotion.flip - judged).as_secs_f64() * 1e3,
+        "switched"
+    );
     Ok(promotion)
 }
 
