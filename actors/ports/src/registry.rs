@@ -296,12 +296,16 @@ pub trait Registry: Send + Sync {
     /// Activates the first version of a name. There is nothing to compare it with; the audit says so.
     /// One that is active already is answered again, with who has it now.
     ///
+    /// Parked events hold nothing back where nothing serves yet; another gate may be forced.
+    ///
     /// # Errors
-    /// [`RegistryError::Conflict`] when another version is active or this one is not ready.
+    /// [`RegistryError::Conflict`] when another version is active or this one is not ready;
+    /// [`RegistryError::GateRefused`] when a gate holds it back.
     async fn activate_first(
         &self,
         version: VersionId,
         actor: &str,
+        forced: Option<&Forced>,
     ) -> Result<Activation, RegistryError>;
 
     /// Marks a version failed with a reason; not for an active one.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use refold_domain::cutover::Forced;
 use refold_domain::log::TopicIdentity;
 use refold_domain::spec::ProjectionSpec;
 use refold_domain::version::VersionId;
@@ -114,10 +115,12 @@ impl Registry for SimRegistry {
         &self,
         version: VersionId,
         actor: &str,
+        forced: Option<&Forced>,
     ) -> Result<Activation, RegistryError> {
-        let actor = actor.to_owned();
+        let (actor, forced) = (actor.to_owned(), forced.cloned());
         self.ask(|world, store| async move {
-            let row = store.activate_first(version, &actor).await;
+            let forced = forced.as_ref();
+            let row = store.activate_first(version, &actor, forced).await;
             switch::one_active(&world).await;
             row
         })

@@ -228,6 +228,6 @@ async fn fill(options: &SessionOptions) -> Result<[i64; 2], Anything> {
             .await?;
     }
     let first = refold_domain::version::VersionId(ids[0]);
-    registry.activate_first(first, "read_paths").await?;
+    registry.activate_first(first, "read_paths", None).await?;
     Ok(ids)
 }

@@ -398,6 +398,7 @@ pub(crate) async fn activate_first(
     sessions: &Sessions,
     version: VersionId,
     actor: &str,
+    forced: Option<&Forced>,
 ) -> Result<Activation, RegistryError> {
     let transaction = sessions.begin(SETTINGS).await?;
     let locked = lock_version(&transaction, version).await?;
@@ -426,11 +427,6 @@ pub(crate) async fn activate_first(
         .one("gather the evidence", EVIDENCE, &[&version.0, &wanted])
         .await;
     let facts = Facts::of(&facts?)?;
-    // Nothing else serves, and whoever projects with -park has said what to do with such events.
-    let parked = (facts.parked > 0).then(|| Forced {
-        gate: Gate::Parked,
-        reason: "the first version, projected with -park".to_owned(),
-    });
     let evidence = Evidence {
         state: locked.state,
         behind: Vec::new(),
@@ -443,8 +439,14 @@ pub(crate) async fn activate_first(
         lag: 0,
         allowed_lag: 0,
     };
-    let mut gates = judge_forced(&evidence, parked.as_ref());
+    let mut gates = judge_forced(&evidence, forced);
     gates.retain(|report| report.gate != Gate::Verified);
+    // Nothing else serves, and whoever projects with -park has said what to do with such events.
+    for report in &mut gates {
+        if report.gate == Gate::Parked && !report.passes() {
+            report.forced = Some("the first version, projected with -park".to_owned());
+        }
+    }
     if gates.iter().any(|report| !report.passes()) {
         transaction.rollback().await?;
         return Err(RegistryError::GateRefused(gates));

@@ -4,6 +4,7 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
+use refold_domain::cutover::Forced;
 use refold_domain::log::TopicIdentity;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
@@ -326,8 +327,9 @@ impl Registry for PgRegistry {
         &self,
         version: VersionId,
         actor: &str,
+        forced: Option<&Forced>,
     ) -> Result<Activation, RegistryError> {
-        promote::activate_first(&self.sessions, version, actor).await
+        promote::activate_first(&self.sessions, version, actor, forced).await
     }
 
     async fn fail(&self, version: VersionId, reason: &str) -> Result<(), RegistryError> {

@@ -42,7 +42,7 @@ async fn a_switch_whose_wait_for_a_standby_is_cancelled_is_in_and_pending() {
     let old = ready(&store, &WIDE_V1).await;
     let new = ready(&store, &WIDE_V2).await;
     let registry = PgRegistry::new(&store.options);
-    let first = registry.activate_first(old, "test").await;
+    let first = registry.activate_first(old, "test", None).await;
     let first = first.expect("the first version becomes active");
     assert_eq!(first.durability, Durability::Local);
     let request = compared(&registry, (old, &WIDE_V1), (new, &WIDE_V2)).await;
@@ -73,7 +73,7 @@ async fn a_switch_whose_wait_for_a_standby_is_cancelled_is_in_and_pending() {
     let again = again.expect("it is told again");
     assert_eq!((again.changed, &again.id), (false, &promotion.id));
     assert_eq!(again.durability, Some(Durability::Pending));
-    let again = registry.activate_first(new, "test").await;
+    let again = registry.activate_first(new, "test", None).await;
     let again = again.expect("it is told again");
     assert_eq!(
         (again.active.generation, again.durability),

@@ -106,7 +106,7 @@ async fn many_who_wait_for_a_mark_cost_one_look_and_all_are_told() {
     loaded(&store, &WIDE_V1, 1, 10).await.expect("a partition");
     let version = writer.lease().version;
     store.registry().make_ready(version).await.expect("ready");
-    let active = store.registry().activate_first(version, "test").await;
+    let active = store.registry().activate_first(version, "test", None).await;
     active.expect("it becomes active");
     let watch = Watch::of(&store).await;
     let options = ReadOptions {
@@ -162,7 +162,7 @@ async fn whoever_waits_for_a_version_that_is_switched_away_waits_for_its_success
     ready(&store, &WIDE_V2).await;
     let registry = store.registry();
     registry
-        .activate_first(old, "test")
+        .activate_first(old, "test", None)
         .await
         .expect("it serves");
     let reads = Arc::new(PgReadModel::new(&store.options, ReadOptions::default()));

@@ -30,7 +30,7 @@ use support::switch;
 
 async fn first_active(store: &Postgres) -> VersionId {
     let version = ready(store, &WIDE_V1).await;
-    let active = store.registry().activate_first(version, "test").await;
+    let active = store.registry().activate_first(version, "test", None).await;
     active.expect("the first version becomes active");
     version
 }

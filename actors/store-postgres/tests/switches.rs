@@ -78,7 +78,7 @@ async fn whatever_happens_at_once_one_version_serves_and_the_audit_tells_how() {
         ids.push(ready(&store, spec).await);
     }
     let registry = PgRegistry::new(&store.options);
-    let first = registry.activate_first(ids[0], "test").await;
+    let first = registry.activate_first(ids[0], "test", None).await;
     first.expect("the first version becomes active");
     let workers: Vec<_> = (0..6_usize)
         .map(|worker| {
@@ -155,7 +155,7 @@ async fn of_a_switch_and_an_abort_at_once_one_is_refused() {
         let old = ready(&store, &WIDE_V1).await;
         let new = ready(&store, &WIDE_V2).await;
         let registry = PgRegistry::new(&store.options);
-        let first = registry.activate_first(old, "test").await;
+        let first = registry.activate_first(old, "test", None).await;
         first.expect("the first version becomes active");
         let request = RetireRequest {
             version: new,
@@ -219,7 +219,7 @@ async fn an_end_that_insists_on_a_generation_is_refused_behind_a_switch() {
     let new = ready(&store, &WIDE_V2).await;
     let third = ready(&store, &WIDE_V3).await;
     let registry = PgRegistry::new(&store.options);
-    let first = registry.activate_first(old, "test").await;
+    let first = registry.activate_first(old, "test", None).await;
     first.expect("the first version becomes active");
     assert!(try_switch(&registry, (new, &WIDE_V2)).await);
     let end = |version, abort, generation| RetireRequest {
@@ -260,7 +260,7 @@ async fn a_switch_does_not_wait_for_a_reader_that_takes_its_time() {
     let old = ready(&store, &WIDE_V1).await;
     let new = ready(&store, &WIDE_V2).await;
     let registry = PgRegistry::new(&store.options);
-    let first = registry.activate_first(old, "test").await;
+    let first = registry.activate_first(old, "test", None).await;
     first.expect("the first version becomes active");
     let reader = store.client().await;
     let begun = format!(
@@ -282,7 +282,7 @@ async fn a_version_is_dropped_under_its_readers_and_none_of_them_fails() {
     let old = ready(&store, &WIDE_V1).await;
     let new = ready(&store, &WIDE_V2).await;
     let registry = PgRegistry::new(&store.options);
-    let first = registry.activate_first(old, "test").await;
+    let first = registry.activate_first(old, "test", None).await;
     first.expect("the first version becomes active");
     let reads = Arc::new(PgReadModel::new(&store.options, ReadOptions::default()));
     let stop = Arc::new(AtomicBool::new(false));

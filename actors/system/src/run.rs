@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ractor::Actor;
 use ractor::ActorRef;
+use refold_domain::cutover;
 use refold_domain::log::TopicIdentity;
 use refold_domain::observe::Board;
 use refold_domain::position::Offset;
@@ -170,7 +171,7 @@ impl ProjectorHandle {
         }
         if ended == Ok(Outcome::Finished) && self.status.borrow().all_reached_end {
             // A replay that ends here must not leave its readiness to chance.
-            announce_ready(&self.shared).await;
+            announce_ready(&self.shared, &mut None).await;
         }
         ended
     }
@@ -309,18 +310,20 @@ fn refuse_gap(shared: &Shared, partition: Partition, next: Offset) -> Result<(),
 /// ready, and activates it if it is a live one and the first of its name.
 async fn watch_readiness(shared: Shared, reached: Arc<Notify>, status: watch::Sender<Status>) {
     reached.notified().await;
-    while !announce_ready(&shared).await {
+    let mut told = None;
+    while !announce_ready(&shared, &mut told).await {
         // Other processes may own the other partitions.
         tokio::time::sleep(TRY_EVERY).await;
     }
     status.send_modify(|s| s.ready = true);
 }
 
-/// One try to make the version ready; `true` when nothing is left to do.
-async fn announce_ready(shared: &Shared) -> bool {
+/// One try to make the version ready; `true` when nothing is left to do. `told` is the gate that
+/// was told last to hold it back.
+async fn announce_ready(shared: &Shared, told: &mut Option<cutover::Gate>) -> bool {
     match shared.plugs.registry.make_ready(shared.version).await {
         Ok(false) | Err(RegistryError::Unreachable(_)) => false,
-        Ok(true) => shared.options.mode != Mode::Live || activate_first(shared).await,
+        Ok(true) => shared.options.mode != Mode::Live || activate_first(shared, told).await,
         Err(error) => {
             tracing::warn!(version = shared.label, %error, "version cannot become ready");
             true
@@ -328,7 +331,7 @@ async fn announce_ready(shared: &Shared) -> bool {
     }
 }
 
-async fn activate_first(shared: &Shared) -> bool {
+async fn activate_first(shared: &Shared, told: &mut Option<cutover::Gate>) -> bool {
     let registry = &shared.plugs.registry;
     let name = shared.plugs.projection.spec().name;
     match registry.active(name).await {
@@ -337,7 +340,7 @@ async fn activate_first(shared: &Shared) -> bool {
         Err(_) => return false,
     }
     let actor = &shared.options.actor;
-    match registry.activate_first(shared.version, actor).await {
+    match registry.activate_first(shared.version, actor, None).await {
         Ok(first) => {
             tracing::info!(
                 version = shared.label,
@@ -351,6 +354,21 @@ async fn activate_first(shared: &Shared) -> bool {
         Err(RegistryError::Conflict(why)) => {
             tracing::info!(version = shared.label, why, "not activated");
             true
+        }
+        Err(RegistryError::GateRefused(gates)) => {
+            if let Some(holds) = gates.iter().find(|gate| !gate.passes())
+                && told.replace(holds.gate) != Some(holds.gate)
+            {
+                let (gate, why) = (holds.gate.word(), &holds.detail);
+                tracing::warn!(
+                    version = shared.label,
+                    gate,
+                    why,
+                    "the first version is not activated; where that is known and meant, force the \
+                     gate with refold cutover -force and -reason"
+                );
+            }
+            false
         }
         Err(_) => false,
     }

@@ -313,12 +313,30 @@ impl KafkaCluster {
     /// # Errors
     /// When there is no such node, or it survives SIGKILL.
     pub fn kill_node(&self, index: usize) -> Result<()> {
-        self.state
-            .nodes
-            .get(index)
-            .and_then(|node| node.process.as_ref())
-            .ok_or_else(|| Error::new(format!("there is no Kafka node {index}")))?
+        self.node(index)?
             .stop(Signal::Kill, Duration::from_secs(10))
+    }
+
+    /// SIGSTOP for one node (0-based): it answers nothing, and its connections stay open.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn pause_node(&self, index: usize) -> Result<()> {
+        self.node(index).map(ServerProcess::pause)
+    }
+
+    /// SIGCONT for a node that [`KafkaCluster::pause_node`] stopped.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn resume_node(&self, index: usize) -> Result<()> {
+        self.node(index).map(ServerProcess::resume)
+    }
+
+    fn node(&self, index: usize) -> Result<&ServerProcess> {
+        let node = self.state.nodes.get(index);
+        node.and_then(|node| node.process.as_ref())
+            .ok_or_else(|| Error::new(format!("there is no Kafka node {index}")))
     }
 
     /// Addresses for clients, `host:port,host:port`.

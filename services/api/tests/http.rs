@@ -266,7 +266,7 @@ async fn readiness_follows_the_registry_and_liveness_does_not() {
     response.assert_status(StatusCode::SERVICE_UNAVAILABLE);
     client.get("/livez").send().await.assert_status_is_ok();
     let version = world.ready(&WIDE_V1).await;
-    let active = world.store.activate_first(version, "test").await;
+    let active = world.store.activate_first(version, "test", None).await;
     active.expect("a ready version becomes active");
     client.get("/readyz").send().await.assert_status_is_ok();
     let verbose = client.get("/readyz").query("verbose", &"").send().await;

@@ -16,6 +16,7 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::consumer::Consumer;
 use rdkafka::producer::FutureProducer;
 use rdkafka::producer::FutureRecord;
+use rdkafka::producer::Producer as _;
 use refold_local::testing::wait_until;
 
 /// Longest wait for one answer of the brokers.
@@ -68,8 +69,20 @@ impl Topic {
     /// # Panics
     /// When the brokers refuse.
     pub fn create(&self, partitions: i32) {
-        let topic = NewTopic::new(&self.name, partitions, TopicReplication::Fixed(1))
-            .set("retention.ms", "-1");
+        self.create_as(partitions, TopicReplication::Fixed(1));
+    }
+
+    /// Creates it with a partition for each list of brokers, the first of which leads it.
+    ///
+    /// # Panics
+    /// When the brokers refuse.
+    pub fn create_on(&self, replicas: &[&[i32]]) {
+        let partitions = replicas.len() as i32;
+        self.create_as(partitions, TopicReplication::Variable(replicas));
+    }
+
+    fn create_as(&self, partitions: i32, replicas: TopicReplication<'_>) {
+        let topic = NewTopic::new(&self.name, partitions, replicas).set("retention.ms", "-1");
         let options = AdminOptions::new().request_timeout(Some(WITHIN));
         let admin = self.admin();
         let answers = futures::executor::block_on(admin.create_topics([&topic], &options));
@@ -96,6 +109,20 @@ impl Topic {
             all.topics().iter().all(|topic| topic.name() != self.name)
         };
         assert!(wait_until(WITHIN, gone), "{} is still there", self.name);
+    }
+
+    /// The leader of a partition (-1 when it has none) and the brokers that have all of it.
+    ///
+    /// # Panics
+    /// When the brokers do not answer.
+    pub fn replicas(&self, partition: i32) -> (i32, Vec<i32>) {
+        let reader: BaseConsumer = self.client().create().expect("a client");
+        let told = reader.fetch_metadata(Some(&self.name), WITHIN);
+        let told = told.expect("an answer");
+        let all = told.topics().iter().flat_map(|topic| topic.partitions());
+        let mut found = all.filter(|p| p.id() == partition);
+        let found = found.next().expect("the partition");
+        (found.leader(), found.isr().to_vec())
     }
 
     /// The offset of the next record of a partition.
@@ -161,6 +188,30 @@ impl Topic {
             .set("linger.ms", "5")
             .create()
             .expect("a producer");
+        futures::executor::block_on(self.send(&producer, records));
+    }
+
+    /// Writes records in a transaction that is aborted: they stay in the log, a marker behind those
+    /// of each partition, and nobody may read them.
+    ///
+    /// # Panics
+    /// When the brokers refuse.
+    pub fn write_aborted(&self, records: &[Record]) {
+        let producer: FutureProducer = self
+            .client()
+            .set("transactional.id", format!("{}-aborts", self.name))
+            .create()
+            .expect("a producer");
+        producer
+            .init_transactions(WITHIN)
+            .expect("a transaction's producer");
+        producer.begin_transaction().expect("a transaction");
+        futures::executor::block_on(self.send(&producer, records));
+        producer.abort_transaction(WITHIN).expect("its end");
+    }
+
+    /// Sends records, and waits until all are durable.
+    async fn send(&self, producer: &FutureProducer, records: &[Record]) {
         let sends = records.iter().map(|record| {
             let mut wanted = FutureRecord::to(&self.name)
                 .partition(record.partition)
@@ -171,12 +222,10 @@ impl Topic {
             producer.send_result(wanted).map_err(|(error, _)| error)
         });
         let sends: Vec<_> = sends.collect();
-        futures::executor::block_on(async {
-            for sent in sends {
-                let delivery = sent.expect("the producer takes the record").await;
-                let delivery = delivery.expect("the producer lives");
-                delivery.map_err(|(error, _)| error).expect("it is durable");
-            }
-        });
+        for sent in sends {
+            let delivery = sent.expect("the producer takes the record").await;
+            let delivery = delivery.expect("the producer lives");
+            delivery.map_err(|(error, _)| error).expect("it is durable");
+        }
     }
 }

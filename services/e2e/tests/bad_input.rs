@@ -11,12 +11,18 @@ mod failover;
 mod full_disk;
 #[path = "bad_input/garbage.rs"]
 mod garbage;
+#[path = "bad_input/markers.rs"]
+mod markers;
 #[path = "bad_input/other_log.rs"]
 mod other_log;
 #[path = "bad_input/outage.rs"]
 mod outage;
 #[path = "bad_input/parking.rs"]
 mod parking;
+#[path = "bad_input/twice_or_never.rs"]
+mod twice_or_never;
+#[path = "bad_input/unclean.rs"]
+mod unclean;
 
 use std::time::Duration;
 

@@ -27,6 +27,8 @@ pub struct TailOptions {
     pub duration: Option<Duration>,
     /// How batches are compressed.
     pub codec: Compression,
+    /// How long a record waits for others of its batch; a whole number of milliseconds counts.
+    pub linger: Duration,
     /// Told every record as soon as the broker has it.
     pub on_acked: Option<OnAcked>,
     /// Set to true to stop: what was queued is still delivered.
@@ -59,6 +61,7 @@ impl TailOptions {
             rate,
             duration: None,
             codec: Compression::default(),
+            linger: Duration::from_millis(20),
             on_acked: None,
             stop: Arc::default(),
             running: Arc::default(),
@@ -104,7 +107,13 @@ pub fn tail(options: &TailOptions) -> Result<TailReport, SeedError> {
     let found = resume::settled(target, &layout)?;
     let mut lanes = lanes(&found, &layout)?;
     let ledger = Ledger::new(&found.ends, options.on_acked.clone());
-    let mut writer = Writer::new(target, &params, options.codec, Batching::Prompt, &ledger)?;
+    let mut writer = Writer::new(
+        target,
+        &params,
+        options.codec,
+        Batching::Prompt(options.linger),
+        &ledger,
+    )?;
     let started = Instant::now();
     options.running.store(true, Ordering::Relaxed);
     let result = append(options, &mut lanes, &mut writer, started);

@@ -168,8 +168,8 @@ impl ProducerContext for Acknowledgements {
 pub(crate) enum Batching {
     /// Batches are always full: of this many record bytes.
     Bulk(usize),
-    /// A record leaves within twenty milliseconds.
-    Prompt,
+    /// A record waits so long for others of its batch.
+    Prompt(Duration),
 }
 
 /// Where events go, in the order of their partition's stream.
@@ -216,8 +216,8 @@ impl Writer {
         ledger: &Arc<Ledger>,
     ) -> Result<Self, SeedError> {
         let (linger_ms, batch_bytes) = match batching {
-            Batching::Bulk(bytes) => ("100", bytes),
-            Batching::Prompt => ("20", BATCH_BYTES),
+            Batching::Bulk(bytes) => (100, bytes),
+            Batching::Prompt(linger) => (linger.as_millis(), BATCH_BYTES),
         };
         let mut config = target.config();
         if let Some(level) = codec.level() {
@@ -229,7 +229,7 @@ impl Writer {
             // A batch that cannot be delivered must not let a later one pass.
             .set("enable.gapless.guarantee", "true")
             .set("message.timeout.ms", "120000")
-            .set("linger.ms", linger_ms)
+            .set("linger.ms", linger_ms.to_string())
             .set("batch.size", batch_bytes.to_string())
             .set("batch.num.messages", "10000")
             .set("queue.buffering.max.messages", "200000")

@@ -163,7 +163,11 @@ async fn activate(
     let begun = Instant::now();
     let mut activated = None;
     if !order.dry_run {
-        activated = Some(registry.activate_first(to.id, &order.actor).await?);
+        activated = Some(
+            registry
+                .activate_first(to.id, &order.actor, order.forced.as_ref())
+                .await?,
+        );
     }
     // As with any other promotion, one that was only judged has no id.
     let id = match order.dry_run {

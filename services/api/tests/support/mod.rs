@@ -72,7 +72,7 @@ impl World {
     pub(crate) async fn with_two_versions() -> Self {
         let world = Self::empty();
         let first = world.ready(&WIDE_V1).await;
-        let active = world.store.activate_first(first, "test").await;
+        let active = world.store.activate_first(first, "test", None).await;
         active.expect("a ready version becomes active");
         world.ready(&WIDE_V2).await;
         world

@@ -25,7 +25,12 @@ pub(super) fn next_events(params: &SeedParams, partition: u32, count: usize) -> 
 }
 
 /// What the stream has in a partition from an offset on.
-fn events_from(params: &SeedParams, partition: u32, from: u64, count: usize) -> Vec<Record> {
+pub(super) fn events_from(
+    params: &SeedParams,
+    partition: u32,
+    from: u64,
+    count: usize,
+) -> Vec<Record> {
     let layout = Layout::new(params).expect("parameters");
     let mut stream = PartitionStream::new(&layout, partition).expect("a partition");
     stream.advance_to(from);

@@ -142,6 +142,7 @@ mod tests {
                 wal_minimal: false,
                 keep: false,
                 engine: Vec::new(),
+                tail: Vec::new(),
             },
             settings: vec![
                 Setting::new("a", json!({ "size": 1 })),

@@ -398,6 +398,10 @@ pub struct SeedTailArgs {
     /// Compression of the log.
     #[arg(long, default_value = "lz4")]
     pub codec: String,
+    /// How long an event waits for others of its batch: a longer one is cheaper for everybody
+    /// behind it.
+    #[arg(long, value_parser = duration, default_value = "20ms")]
+    pub linger: Duration,
     /// Print the ids that were just written, a line each, at most 100 a second.
     #[arg(long)]
     pub print_ids: bool,

@@ -36,6 +36,15 @@ pub struct ExperimentArgs {
     /// A flag that is handed to every projector and replay as it is, such as memory=2GiB.
     #[arg(long = "engine", value_name = "FLAG=VALUE")]
     pub engine: Vec<String>,
+    /// A flag that is handed to whatever appends as it is, such as linger=100ms.
+    #[arg(long = "tail", value_name = "FLAG=VALUE")]
+    pub tail: Vec<String>,
+}
+
+/// Flags as they are written on a command line.
+fn on_a_command_line(flags: &[String]) -> Vec<String> {
+    let flag = |text: &String| format!("--{}", text.trim_start_matches('-'));
+    flags.iter().map(flag).collect()
 }
 
 impl ExperimentArgs {
@@ -66,8 +75,12 @@ impl ExperimentArgs {
 
     /// The flags for projectors and replays, as they are written on a command line.
     pub fn engine_flags(&self) -> Vec<String> {
-        let flag = |text: &String| format!("--{}", text.trim_start_matches('-'));
-        self.engine.iter().map(flag).collect()
+        on_a_command_line(&self.engine)
+    }
+
+    /// The flags for whatever appends, as they are written on a command line.
+    pub fn tail_flags(&self) -> Vec<String> {
+        on_a_command_line(&self.tail)
     }
 }
 

@@ -178,6 +178,7 @@ async fn tail(args: crate::cli::SeedTailArgs) -> Result<ExitCode, Failure> {
     let mut options = TailOptions {
         duration: args.duration,
         codec: codec(&args.codec)?,
+        linger: args.linger,
         ..TailOptions::new(Target::new(&args.log.brokers, &args.log.topic), args.rate.0)
     };
     if args.print_ids {

@@ -1,6 +1,7 @@
 //! The stage of a demo: its stack, its processes and its reads.
 
 mod console;
+mod experiment;
 mod outage;
 mod proof;
 mod reads;
@@ -27,15 +28,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::console::Console;
+pub(super) use self::experiment::Experiment;
 use super::processes::Role;
 use super::processes::free_address;
 use crate::cli::Count;
 use crate::cli::DemoArgs;
-use crate::cli::ExperimentArgs;
 use crate::cli::Failure;
-use crate::cli::Format;
 use crate::cli::Kind;
-use crate::cli::StreamArgs;
 use crate::cli::word;
 use crate::connect;
 use crate::load::FreshIds;
@@ -65,6 +64,8 @@ pub(super) struct Staging {
     pub(super) keep: bool,
     /// Given to every projector as they are.
     pub(super) projector_flags: Vec<String>,
+    /// Given to the tail as they are.
+    pub(super) tail_flags: Vec<String>,
     /// What is told on stderr is appended here too.
     pub(super) console: Option<PathBuf>,
     /// Between two looks at the marks while a version is built. Every look is a query.
@@ -81,6 +82,7 @@ impl Default for Staging {
             kafka_extras: KafkaExtras::default(),
             keep: false,
             projector_flags: Vec::new(),
+            tail_flags: Vec::new(),
             console: None,
             look: Duration::from_millis(5),
             keep_free: 0,
@@ -96,42 +98,6 @@ impl Staging {
             kafka_extras: self.kafka_extras.clone(),
             ..StackOptions::new(dir)
         }
-    }
-}
-
-/// The flags of an experiment that plays a scene.
-pub(super) struct Experiment<'a> {
-    pub(super) stream: &'a StreamArgs,
-    pub(super) common: &'a ExperimentArgs,
-    pub(super) codec: &'a str,
-    pub(super) tail_rate: Count,
-    pub(super) read_rate: Count,
-}
-
-impl Experiment<'_> {
-    /// Opens its scene, of protobuf events and without kills.
-    pub(super) async fn open(&self, projections: Projections) -> Result<Scene, Failure> {
-        let args = DemoArgs {
-            stream: self.stream.clone(),
-            codec: self.codec.to_owned(),
-            format: Format::Proto,
-            tail_rate: self.tail_rate,
-            read_rate: self.read_rate,
-            reads: Count(0),
-            kills: 0,
-            rate_limit: Count(0),
-            stack_dir: self.common.stack_dir.clone(),
-            json: true,
-            brokers: None,
-            postgres: None,
-        };
-        let staging = Staging {
-            wal_level: self.common.wal_level(),
-            keep: self.common.keep,
-            projector_flags: self.common.engine_flags(),
-            ..Staging::default()
-        };
-        Scene::open(args, staging, projections).await
     }
 }
 

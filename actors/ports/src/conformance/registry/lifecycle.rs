@@ -194,7 +194,7 @@ async fn a_ready_version_is_ready_when_asked_again(
     expect_equal("ready again", &again, &true)?;
     harness
         .registry()
-        .activate_first(built.version, "test")
+        .activate_first(built.version, "test", None)
         .await?;
     let active = harness.registry().make_ready(built.version).await?;
     expect_equal("an active version counts as ready", &active, &true)?;
@@ -220,7 +220,7 @@ async fn a_failed_version_keeps_its_reason_and_cannot_become_ready(
     expect_error("ready after a failure", ready, is_conflict)?;
     let active = harness
         .registry()
-        .activate_first(built.version, "test")
+        .activate_first(built.version, "test", None)
         .await;
     expect_error("active after a failure", active, is_conflict)
 }
@@ -247,7 +247,7 @@ async fn the_first_version_is_activated_once(harness: &dyn StoreHarness) -> Resu
     for _ in 0..2 {
         let active = harness
             .registry()
-            .activate_first(built.version, "test")
+            .activate_first(built.version, "test", None)
             .await?;
         expect_equal("the active row", &active.active, &row)?;
     }
@@ -259,7 +259,10 @@ async fn a_version_that_is_not_ready_cannot_be_activated(
     harness: &dyn StoreHarness,
 ) -> Result<(), Failure> {
     let version = harness.registry().register(&WIDE_V1, &log()).await?.id;
-    let active = harness.registry().activate_first(version, "test").await;
+    let active = harness
+        .registry()
+        .activate_first(version, "test", None)
+        .await;
     expect_error("activating a building version", active, is_conflict)?;
     let nobody = harness.registry().active("wide").await?;
     expect("nothing is active", nobody.is_none())
@@ -269,7 +272,10 @@ async fn a_second_version_is_not_activated_without_a_proof(
     harness: &dyn StoreHarness,
 ) -> Result<(), Failure> {
     let (_, new) = ready_pair(harness).await?;
-    let active = harness.registry().activate_first(new.version, "test").await;
+    let active = harness
+        .registry()
+        .activate_first(new.version, "test", None)
+        .await;
     expect_error("activating a second version", active, is_conflict)
 }
 

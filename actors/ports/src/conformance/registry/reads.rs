@@ -46,7 +46,7 @@ async fn active(harness: &dyn StoreHarness) -> Result<Built, Failure> {
     let built = ready(harness, &WIDE_V1).await?;
     harness
         .registry()
-        .activate_first(built.version, "test")
+        .activate_first(built.version, "test", None)
         .await?;
     Ok(built)
 }

@@ -74,7 +74,7 @@ pub(crate) async fn ready_pair(harness: &dyn StoreHarness) -> Result<(Built, Bui
     let old = ready(harness, &WIDE_V1).await?;
     harness
         .registry()
-        .activate_first(old.version, "test")
+        .activate_first(old.version, "test", None)
         .await?;
     Ok((old, ready(harness, &WIDE_V2).await?))
 }

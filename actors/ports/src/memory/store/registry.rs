@@ -5,6 +5,7 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
+use refold_domain::cutover::Forced;
 use refold_domain::log::TopicIdentity;
 use refold_domain::spec::ProjectionSpec;
 use refold_domain::version::VersionId;
@@ -82,6 +83,8 @@ impl Registry for MemoryStore {
         &self,
         version: VersionId,
         actor: &str,
+        // It knows no gate that could hold a first version back.
+        _forced: Option<&Forced>,
     ) -> Result<Activation, RegistryError> {
         self.reached()?.activate_first(version, actor)
     }

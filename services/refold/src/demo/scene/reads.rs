@@ -104,6 +104,7 @@ impl Scene {
             ("codec", &self.args.codec),
             ("rate", &self.args.tail_rate.0.to_string()),
         ]));
+        args.extend(self.staging.tail_flags.iter().cloned());
         let mut tail = Role::start(TAIL, &self.logs, &args, true)?;
         if let (Some(stdout), Some(stdin)) = (tail.stdout(), tail.stdin()) {
             let fresh = self.fresh.clone();
