@@ -115,15 +115,16 @@ impl TailClients {
 mod tests {
     use super::*;
 
+    fn slot_of(clients: &TailClients, partition: i32) -> TailSlot {
+        clients
+            .slot(&KafkaConfig::new("127.0.0.1:1"), Partition(partition))
+            .expect("no connection is needed for a slot")
+    }
+
     #[test]
     fn partitions_share_a_client_and_a_second_reader_of_one_gets_another() {
-        let config = KafkaConfig::new("127.0.0.1:1");
         let clients = TailClients::default();
-        let slot = |partition| {
-            clients
-                .slot(&config, Partition(partition))
-                .expect("no connection is needed for a slot")
-        };
+        let slot = |partition| slot_of(&clients, partition);
         let (first, other, second) = (slot(0), slot(1), slot(0));
         assert!(Arc::ptr_eq(first.client(), other.client()));
         assert!(!Arc::ptr_eq(first.client(), second.client()));
@@ -135,13 +136,8 @@ mod tests {
 
     #[test]
     fn a_client_that_was_given_up_is_taken_by_nobody_any_more() {
-        let config = KafkaConfig::new("127.0.0.1:1");
         let clients = TailClients::default();
-        let slot = |partition| {
-            clients
-                .slot(&config, Partition(partition))
-                .expect("no connection is needed for a slot")
-        };
+        let slot = |partition| slot_of(&clients, partition);
         let first = slot(0);
         first.give_client_up();
         let (other, again) = (slot(1), slot(0));
@@ -151,9 +147,8 @@ mod tests {
 
     #[test]
     fn a_client_ends_with_its_last_slot() {
-        let config = KafkaConfig::new("127.0.0.1:1");
         let clients = TailClients::default();
-        let slot = clients.slot(&config, Partition(0)).expect("starts");
+        let slot = slot_of(&clients, 0);
         let client = Arc::downgrade(slot.client());
         drop(slot);
         assert_eq!(client.strong_count(), 0);
