@@ -292,7 +292,7 @@ impl KafkaReader {
     /// What a question without an answer means: that the brokers are away, or, when a fresh client
     /// finds them, that this client does not. librdkafka forgets every broker that a metadata
     /// answer leaves out, and asks nobody any more when it has left out all of them, as that of
-    /// a cluster whose brokers are fenced does (librdkafka issue 5301).
+    /// a cluster whose brokers are fenced does (its issue 5301; not shown to be the cause here, see ADR 23).
     fn unanswered(&mut self, error: SourceError) -> SourceError {
         let fresh = self.client.fresh();
         let elsewhere = fresh.and_then(|client| {

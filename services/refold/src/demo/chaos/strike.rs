@@ -108,7 +108,7 @@ impl Chaos {
             }
             Kind::BrokerKill => self.kill_broker().await,
             Kind::PostgresKill => self.kill_server(Server::Postgres).await,
-            Kind::BrokerPause => self.pause_broker(pick.lasts).await,
+            Kind::BrokerPause => self.pause_server(Server::Kafka, pick.lasts).await,
             Kind::PostgresPause => self.pause_server(Server::Postgres, pick.lasts).await,
             Kind::SessionsTerminated => self.terminate_sessions().await,
             Kind::PostgresReset => reset("Postgres", injected, self.detour.postgres.reset()),
@@ -206,16 +206,6 @@ impl Chaos {
         let killed = self.kill_server(Server::Kafka).await?;
         self.scene.let_tail_go().await?;
         Ok(Strike::since(killed.injected, killed.detail))
-    }
-
-    /// A broker that stands still for longer than its session is fenced when it goes on. Nothing is
-    /// on its way to it then, as when it is killed: the tail's client is librdkafka's as well, which
-    /// may lose its cluster for good in that moment, and nobody is here to get over it for the tail.
-    async fn pause_broker(&mut self, lasts: Duration) -> Result<Strike, Failure> {
-        self.scene.hold_tail().await?;
-        let paused = self.pause_server(Server::Kafka, lasts).await?;
-        self.scene.let_tail_go().await?;
-        Ok(Strike::since(paused.injected, paused.detail))
     }
 
     async fn pause_server(&mut self, server: Server, lasts: Duration) -> Result<Strike, Failure> {
