@@ -131,7 +131,7 @@ fn serve(consumer: &BaseConsumer<Watcher>, over: &AtomicBool, mut lookout: Looko
     }
 }
 
-/// Notices a client that finds no broker any more where others do (librdkafka issue 5301).
+/// Notices a client that finds no broker any more where others do (ADR 23).
 struct Lookout {
     config: KafkaConfig,
     topic: String,

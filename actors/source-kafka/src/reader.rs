@@ -290,9 +290,8 @@ impl KafkaReader {
     }
 
     /// What a question without an answer means: that the brokers are away, or, when a fresh client
-    /// finds them, that this client does not. librdkafka forgets every broker that a metadata
-    /// answer leaves out, and asks nobody any more when it has left out all of them, as that of
-    /// a cluster whose brokers are fenced does (its issue 5301; not shown to be the cause here, see ADR 23).
+    /// finds them, that this client does not. Such a client was seen to stay cut off for minutes;
+    /// librdkafka's issue 5301 may be why (ADR 23).
     fn unanswered(&mut self, error: SourceError) -> SourceError {
         let fresh = self.client.fresh();
         let elsewhere = fresh.and_then(|client| {
@@ -362,7 +361,7 @@ mod tests {
     use crate::tail::TailClients;
     use crate::testing::created_topic;
 
-    /// librdkafka can lose its cluster for good while others find it (its issue 5301).
+    /// A client can stay cut off while others find the brokers (ADR 23).
     #[tokio::test]
     async fn a_client_that_is_not_answered_when_a_fresh_one_is_is_given_up() {
         let (brokers, topic) = created_topic("lost").await;
