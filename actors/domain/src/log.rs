@@ -143,7 +143,7 @@ pub struct Chunk {
     partition: Partition,
     from: Offset,
     to: Offset,
-    end_of_log: bool,
+    log_end: Option<Offset>,
     buf: Vec<u8>,
     slots: Vec<RecordSlot>,
     /// Bytes of keys and values; `buf` may hold more.
@@ -158,7 +158,7 @@ impl Chunk {
             partition,
             from,
             to: from,
-            end_of_log: false,
+            log_end: None,
             buf: Vec::new(),
             slots: Vec::new(),
             bytes: 0,
@@ -170,7 +170,7 @@ impl Chunk {
         self.partition = partition;
         self.from = from;
         self.to = from;
-        self.end_of_log = false;
+        self.log_end = None;
         self.buf.clear();
         self.slots.clear();
         self.bytes = 0;
@@ -249,9 +249,10 @@ impl Chunk {
         true
     }
 
-    /// Says that the reader reached the end of the log behind the last record.
-    pub fn set_end_of_log(&mut self) {
-        self.end_of_log = true;
+    /// Says that the reader reached the end of the log behind the last record. `at` is that end,
+    /// exclusive: markers and holes may lie between the two.
+    pub fn set_end_of_log(&mut self, at: Offset) {
+        self.log_end = Some(at.max(self.to));
     }
 
     /// The partition of every record.
@@ -271,7 +272,13 @@ impl Chunk {
 
     /// Whether the log ended behind the last record when the chunk was read.
     pub fn end_of_log(&self) -> bool {
-        self.end_of_log
+        self.log_end.is_some()
+    }
+
+    /// Where the log ended when the chunk was read, exclusive and not below [`Chunk::to`]; `None`
+    /// when there may have been more.
+    pub fn log_end(&self) -> Option<Offset> {
+        self.log_end
     }
 
     /// Number of records.

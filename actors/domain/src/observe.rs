@@ -167,6 +167,9 @@ pub struct Observed {
     pub next: Offset,
     /// How far folding got in memory (bulk), exclusive; at least `next`.
     pub folded: Offset,
+    /// Up to here, exclusive, a reader has met nothing behind the mark but markers and holes. They
+    /// move no mark, which is one past a record.
+    pub clear_to: Offset,
     /// End of the log when last asked, exclusive.
     pub end: Offset,
     /// When `end` was learnt.
@@ -197,6 +200,7 @@ impl Observed {
             from: Offset(0),
             next: Offset(0),
             folded: Offset(0),
+            clear_to: Offset(0),
             end: Offset(0),
             end_measured: None,
             last_commit: None,
@@ -208,9 +212,10 @@ impl Observed {
         }
     }
 
-    /// Events between the durable mark and the end of the log.
+    /// Offsets between what is done and the end of the log. Markers and holes behind the last
+    /// record count as long as no reader has passed them.
     pub fn lag(&self) -> u64 {
-        self.next.lag_to(self.end)
+        self.next.max(self.clear_to).lag_to(self.end)
     }
 }
 

@@ -122,6 +122,50 @@ pub enum BulkTarget {
     Checkpoint,
 }
 
+/// What a take-over asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct TakeOver<'a> {
+    /// The version.
+    pub version: VersionId,
+    /// What the version's rows are, and by which code.
+    pub spec: &'a ProjectionSpec,
+    /// The partition.
+    pub partition: Partition,
+    /// Where a partition that has no mark yet begins, inclusive.
+    pub start: Offset,
+    /// The highest epoch that can be the asker's own. A higher one shows that somebody else took
+    /// the partition over since, and it is left to them. `None` takes it from whoever has it.
+    pub own_up_to: Option<i64>,
+}
+
+impl<'a> TakeOver<'a> {
+    /// Takes the partition from whoever has it.
+    pub fn from_anyone(
+        version: VersionId,
+        spec: &'a ProjectionSpec,
+        partition: Partition,
+        start: Offset,
+    ) -> Self {
+        Self {
+            version,
+            spec,
+            partition,
+            start,
+            own_up_to: None,
+        }
+    }
+
+    /// Whether a mark that stands at `epoch` belongs to somebody who came behind the asker.
+    pub fn loses_to(&self, epoch: i64) -> bool {
+        self.own_up_to.is_some_and(|own| epoch > own)
+    }
+
+    /// The sentence of a partition that was lost to `epoch`.
+    pub fn lost(partition: Partition, label: &str, epoch: i64) -> String {
+        format!("{partition} of {label} was taken over by another process (epoch {epoch})")
+    }
+}
+
 /// A store that partitions can be written to.
 #[async_trait]
 pub trait Sink: Send + Sync {
@@ -133,14 +177,11 @@ pub trait Sink: Send + Sync {
     ///
     /// # Errors
     /// [`StoreError::Refused`] when the version is not projected or was built by
-    /// other code; [`StoreError::Disconnected`] when the store is away.
-    async fn take_over(
-        &self,
-        version: VersionId,
-        spec: &ProjectionSpec,
-        partition: Partition,
-        start: Offset,
-    ) -> Result<Box<dyn PartitionWriter>, StoreError>;
+    /// other code; [`StoreError::Fenced`] when the epoch is above [`TakeOver::own_up_to`], which
+    /// is decided together with the change of the epoch and disturbs no session;
+    /// [`StoreError::Disconnected`] when the store is away.
+    async fn take_over(&self, wanted: TakeOver<'_>)
+    -> Result<Box<dyn PartitionWriter>, StoreError>;
 }
 
 /// The one writer of a (version, partition) under one epoch.

@@ -14,9 +14,6 @@ use refold_domain::batch::BulkSeal;
 use refold_domain::batch::WriteBatch;
 use refold_domain::position::Offset;
 use refold_domain::position::OffsetRange;
-use refold_domain::position::Partition;
-use refold_domain::spec::ProjectionSpec;
-use refold_domain::version::VersionId;
 use refold_ports::PartitionWriter;
 use refold_ports::Sink;
 use refold_ports::memory::store::CommitFault;
@@ -25,6 +22,7 @@ use refold_ports::sink::BulkTarget;
 use refold_ports::sink::Committed;
 use refold_ports::sink::Lease;
 use refold_ports::sink::StoreError;
+use refold_ports::sink::TakeOver;
 
 use crate::branch::Branch;
 use crate::judge;
@@ -62,24 +60,23 @@ fn gone() -> StoreError {
 impl Sink for SimSink {
     async fn take_over(
         &self,
-        version: VersionId,
-        spec: &ProjectionSpec,
-        partition: Partition,
-        start: Offset,
+        wanted: TakeOver<'_>,
     ) -> Result<Box<dyn PartitionWriter>, StoreError> {
-        let place = (version, partition);
+        let place = (wanted.version, wanted.partition);
         let (world, process) = (self.world.clone(), self.process.number());
         let was_unknown = self.unknown.places().contains(&place);
         let reads_only = was_unknown && world.mutation == Some(Mutation::ResumeByRead);
-        let spec = spec.clone();
+        let spec = wanted.spec.clone();
+        let (start, own_up_to) = (wanted.start, wanted.own_up_to);
         let op = async move {
             if reads_only {
                 world.store.leave_out(Some(Omission::NewEpoch));
             }
-            let taken = world
-                .store
-                .take_over(version, &spec, partition, start)
-                .await;
+            let wanted = TakeOver {
+                own_up_to,
+                ..TakeOver::from_anyone(place.0, &spec, place.1, start)
+            };
+            let taken = world.store.take_over(wanted).await;
             if reads_only {
                 world.store.leave_out(None);
             }

@@ -339,7 +339,7 @@ impl ChunkReader for KafkaReader {
         let outcome = self.fill(chunk, limit, wait);
         self.position = chunk.to();
         match &outcome {
-            Ok(()) if self.at_end => chunk.set_end_of_log(),
+            Ok(()) if self.at_end => chunk.set_end_of_log(self.reached),
             Ok(()) => {}
             // What is in the client's queue behind an error like corruption
             // must never be delivered: the error stays.

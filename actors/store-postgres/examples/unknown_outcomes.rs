@@ -33,6 +33,7 @@ use refold_ports::conformance::store::fixtures::expect_pictured;
 use refold_ports::conformance::store::fixtures::int_cell;
 use refold_ports::conformance::store::fixtures::loaded;
 use refold_ports::sink::StoreError;
+use refold_ports::sink::TakeOver;
 use serde_json::Value;
 use serde_json::json;
 use tokio_postgres::Client;
@@ -221,7 +222,12 @@ impl Going {
 }
 
 async fn take(sink: &dyn Sink, version: VersionId) -> Result<Writer, Failure> {
-    let taken = sink.take_over(version, &WIDE_V1, Partition(0), Offset(0));
+    let taken = sink.take_over(TakeOver::from_anyone(
+        version,
+        &WIDE_V1,
+        Partition(0),
+        Offset(0),
+    ));
     Ok(taken.await?)
 }
 

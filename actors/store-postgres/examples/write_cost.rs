@@ -19,6 +19,7 @@ use refold_domain::version::VersionId;
 use refold_ports::sink::BulkTarget;
 use refold_ports::sink::PartitionWriter;
 use refold_ports::sink::Sink;
+use refold_ports::sink::TakeOver;
 use refold_projection::CellValue;
 use refold_projection::Column;
 use refold_projection::ColumnType;
@@ -106,7 +107,12 @@ async fn writer(options: &SessionOptions, partition: i32) -> Outcome<Box<dyn Par
     let sink = PostgresSink::new(options.clone());
     let partition = Partition(partition);
     Ok(sink
-        .take_over(VersionId(1), &SPEC, partition, Offset(0))
+        .take_over(TakeOver::from_anyone(
+            VersionId(1),
+            &SPEC,
+            partition,
+            Offset(0),
+        ))
         .await?)
 }
 

@@ -13,7 +13,7 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 9] = [
+const MIGRATIONS: [Migration; 10] = [
     Migration {
         number: 1,
         name: "control",
@@ -58,6 +58,11 @@ const MIGRATIONS: [Migration; 9] = [
         number: 9,
         name: "parking",
         sql: include_str!("../migrations/0009_parking.sql"),
+    },
+    Migration {
+        number: 10,
+        name: "take_over",
+        sql: include_str!("../migrations/0010_take_over.sql"),
     },
 ];
 

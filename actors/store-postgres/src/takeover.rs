@@ -6,17 +6,15 @@ use async_trait::async_trait;
 use refold_domain::log::RecordFingerprint;
 use refold_domain::parking::Parking;
 use refold_domain::position::Offset;
-use refold_domain::position::Partition;
-use refold_domain::spec::ProjectionSpec;
 use refold_domain::sums::SumLayout;
 use refold_domain::sums::Sums;
-use refold_domain::version::VersionId;
 use refold_ports::probe::Probe;
 use refold_ports::probe::Probed;
 use refold_ports::sink::Lease;
 use refold_ports::sink::PartitionWriter;
 use refold_ports::sink::Sink;
 use refold_ports::sink::StoreError;
+use refold_ports::sink::TakeOver;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -68,22 +66,23 @@ impl PostgresSink {
 impl Sink for PostgresSink {
     async fn take_over(
         &self,
-        version: VersionId,
-        spec: &ProjectionSpec,
-        partition: Partition,
-        start: Offset,
+        wanted: TakeOver<'_>,
     ) -> Result<Box<dyn PartitionWriter>, StoreError> {
+        let TakeOver {
+            version,
+            spec,
+            partition,
+            ..
+        } = wanted;
         let leaf = Leaf::new(version, partition, spec)?;
-        let layout = spec.sum_layout();
         let name = format!("refold writer v{version} {partition}");
         let session = Session::open(&self.options, &name).await?;
         let claim = Claim {
-            version,
-            partition,
+            wanted,
             code_hash: spec.code_hash(),
-            start,
+            layout: spec.sum_layout(),
         };
-        let mut lease = claim.take(&session, &layout).await?;
+        let mut lease = claim.take(&session).await?;
         lease.parking = parking(&session, (version.0, partition.0)).await?;
         let prepared = futures::future::try_join(
             session.client().prepare(FENCE),
@@ -108,25 +107,24 @@ impl Sink for PostgresSink {
 }
 
 /// What is taken over.
-struct Claim {
-    version: VersionId,
-    partition: Partition,
+struct Claim<'a> {
+    wanted: TakeOver<'a>,
     code_hash: String,
-    start: Offset,
+    layout: SumLayout,
 }
 
-impl Claim {
+impl Claim<'_> {
     /// Raises the epoch. Waits for a transaction that holds the row; when that
     /// takes longer than `lock_timeout`, its session is ended: the owner is stopped,
     /// or works for a partition that is not its own any more.
-    async fn take(&self, session: &Session, layout: &SumLayout) -> Result<Lease, StoreError> {
+    async fn take(&self, session: &Session) -> Result<Lease, StoreError> {
         let mut attempt = 1;
         loop {
-            match self.ask(session, layout).await {
+            match self.ask(session).await {
                 Err(StoreError::Retry(reason)) if attempt < ATTEMPTS => {
                     let ended = self.end_owner(session).await?;
                     tracing::info!(
-                        version = %self.version, partition = %self.partition, %reason, ended,
+                        version = %self.wanted.version, partition = %self.wanted.partition, %reason, ended,
                         "the owner holds the mark's lock"
                     );
                     attempt += 1;
@@ -136,22 +134,23 @@ impl Claim {
         }
     }
 
-    async fn ask(&self, session: &Session, layout: &SumLayout) -> Result<Lease, StoreError> {
+    async fn ask(&self, session: &Session) -> Result<Lease, StoreError> {
         let what = "take the partition over";
-        let empty = Sums::zero(layout).to_bytes();
-        let parameters: [&(dyn ToSql + Sync); 5] = [
-            &self.version.0,
-            &self.partition.0,
+        let empty = Sums::zero(&self.layout).to_bytes();
+        let parameters: [&(dyn ToSql + Sync); 6] = [
+            &self.wanted.version.0,
+            &self.wanted.partition.0,
             &self.code_hash,
-            &self.start.0,
+            &self.wanted.start.0,
             &empty,
+            &self.wanted.own_up_to,
         ];
         let row = session.one(what, TAKE_OVER, &parameters).await?;
-        self.lease(&row, layout)
+        self.lease(&row)
             .map_err(|e| StoreError::Refused(format!("{what}: {e}")))
     }
 
-    fn lease(&self, row: &Row, layout: &SumLayout) -> Result<Lease, Box<dyn std::error::Error>> {
+    fn lease(&self, row: &Row) -> Result<Lease, Box<dyn std::error::Error>> {
         let last_record = match row.try_get::<_, Option<&[u8]>>("last_record")? {
             None => None,
             Some(bytes) => Some(
@@ -160,13 +159,13 @@ impl Claim {
             ),
         };
         Ok(Lease {
-            version: self.version,
-            partition: self.partition,
+            version: self.wanted.version,
+            partition: self.wanted.partition,
             epoch: row.try_get("epoch")?,
             start: Offset(row.try_get("start_offset")?),
             next: Offset(row.try_get("next_offset")?),
             last_record,
-            sums: Sums::from_bytes(layout, row.try_get("sums")?)?,
+            sums: Sums::from_bytes(&self.layout, row.try_get("sums")?)?,
             has_leaf: row.try_get("has_leaf")?,
             has_checkpoint: row.try_get("has_checkpoint")?,
             reached_log_end: row.try_get("reached_log_end")?,
@@ -177,9 +176,10 @@ impl Claim {
 
     async fn end_owner(&self, session: &Session) -> Result<bool, StoreError> {
         let what = "end the owner's session";
-        let row = session
-            .one(what, END_OWNER, &[&self.version.0, &self.partition.0])
-            .await?;
+        let wanted = &self.wanted;
+        let parameters: [&(dyn ToSql + Sync); 3] =
+            [&wanted.version.0, &wanted.partition.0, &wanted.own_up_to];
+        let row = session.one(what, END_OWNER, &parameters).await?;
         row.try_get(0).map_err(|e| store_error(what, &e))
     }
 }

@@ -89,17 +89,16 @@ impl Tenure {
         options.from_offset.filter(|_| !honoured)
     }
 
-    /// Whether this process ever held the partition.
-    pub(crate) fn was_granted(&self) -> bool {
-        self.granted.load(Ordering::Acquire) > 0
+    /// The highest epoch that can be this process's own: the last one that it was granted, and
+    /// one more for each take-over since whose answer was lost. `None` before the first grant.
+    pub(crate) fn own_up_to(&self) -> Option<i64> {
+        let granted = self.granted.load(Ordering::Acquire);
+        let unanswered = self.unanswered.load(Ordering::Acquire);
+        plan::own_up_to(granted, unanswered)
     }
 
     /// Whether an epoch seen in the registry belongs to another process.
     pub(crate) fn lost_to(&self, seen: i64) -> bool {
-        plan::taken_by_another(
-            seen,
-            self.granted.load(Ordering::Acquire),
-            self.unanswered.load(Ordering::Acquire),
-        )
+        self.own_up_to().is_some_and(|own| seen > own)
     }
 }

@@ -222,11 +222,10 @@ pub(crate) fn same_log(stored: &TopicIdentity, now: &TopicIdentity) -> Result<()
     }
 }
 
-/// Whether an epoch seen in the registry belongs to another owner: above the
-/// last one that was granted here, and not explained by take-overs of ours
-/// whose answers were lost.
-pub(crate) fn taken_by_another(seen: i64, granted: i64, unanswered: i64) -> bool {
-    granted > 0 && seen > granted + unanswered
+/// The highest epoch that can be our own: the last one that was granted here, and one more for
+/// each take-over of ours since whose answer was lost. A higher one belongs to another owner.
+pub(crate) fn own_up_to(granted: i64, unanswered: i64) -> Option<i64> {
+    (granted > 0).then_some(granted + unanswered)
 }
 
 #[cfg(test)]

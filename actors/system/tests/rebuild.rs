@@ -2,10 +2,12 @@
 
 use std::time::Instant;
 
+use refold_domain::observe::Observed;
 use refold_domain::observe::Phase;
 use refold_domain::observe::Stage;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
+use refold_ports::LogSource;
 use refold_ports::Registry;
 use refold_ports::registry::ActiveRow;
 use refold_ports::source::SourceError;
@@ -95,6 +97,35 @@ async fn a_topic_that_idles_behind_a_marker_becomes_ready() {
         world.log.append_marker(partition);
     }
     world.start_caught_up(live()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn markers_and_holes_behind_the_last_record_are_no_lag_once_they_are_passed() {
+    let world = World::with_events(100);
+    let partitions = || (0..PARTITIONS).map(Partition);
+    let end_with_markers = || {
+        for partition in partitions() {
+            world.log.append_hole(partition, 3);
+            world.log.append_marker(partition);
+        }
+    };
+    let nothing_left = async |process: &Process| {
+        for partition in partitions() {
+            let end = world.log.watermarks(partition).await.expect("ends").high;
+            let what = format!("{partition} is clear up to {end}");
+            let clear = |seen: Observed| seen.clear_to == end && seen.end == end && seen.lag() == 0;
+            until(&what, || clear(process.seen(partition))).await;
+            assert_eq!(process.seen(partition).next, Offset(end.0 - 4));
+        }
+    };
+    // In the history, and at the moving end.
+    end_with_markers();
+    let process = world.start_caught_up(live()).await;
+    nothing_left(&process).await;
+    world.append(50);
+    world.caught_up(V1).await;
+    end_with_markers();
+    nothing_left(&process).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

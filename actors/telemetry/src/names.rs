@@ -97,7 +97,7 @@ pub const LAG_EVENTS: Metric = Metric {
     kind: Kind::Gauge,
     unit: "events",
     labels: PARTITION,
-    meaning: "Offsets between the durable mark and the end of the log",
+    meaning: "Offsets between the durable mark and the end of the log; markers and holes behind the last record count until a reader has passed them",
 };
 /// Stall detection.
 pub const LAST_COMMIT: Metric = Metric {

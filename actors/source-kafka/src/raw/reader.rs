@@ -214,7 +214,9 @@ impl ChunkReader for RawReader {
         let outcome = self.fill(chunk, limit, wait);
         self.position = chunk.to();
         match &outcome {
-            Ok(()) if self.at_end && self.pending.is_none() => chunk.set_end_of_log(),
+            Ok(()) if self.at_end && self.pending.is_none() => {
+                chunk.set_end_of_log(self.unpacker.position());
+            }
             Ok(()) => {}
             // Nothing behind an error like corruption may ever be delivered: the error stays.
             Err(error) if !error.is_transient() => self.broken = Some(error.clone()),

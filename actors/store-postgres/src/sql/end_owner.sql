@@ -1,1 +1,1 @@
-select refold.end_owner($1, $2)
+select refold.end_owner($1, $2, $3)

@@ -22,6 +22,7 @@ use refold_ports::registry::ReadModel;
 use refold_ports::registry::Registry;
 use refold_ports::sink::PartitionWriter;
 use refold_ports::sink::Sink;
+use refold_ports::sink::TakeOver;
 use refold_store_postgres::PgReadModel;
 use refold_store_postgres::PgRegistry;
 use refold_store_postgres::PostgresSink;
@@ -189,6 +190,8 @@ pub(crate) async fn owner(
     let row = store.registry().version(&spec.label()).await;
     let version = row.expect("the version is registered").id;
     let sink = store.direct_sink();
-    let writer = sink.take_over(version, spec, partition, Offset(0)).await;
+    let writer = sink
+        .take_over(TakeOver::from_anyone(version, spec, partition, Offset(0)))
+        .await;
     writer.expect("a take-over")
 }

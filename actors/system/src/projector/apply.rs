@@ -106,10 +106,10 @@ impl ProjectorState {
     }
 
     fn idle(&mut self, apply: Box<Apply>) -> Turn {
+        self.note_phase(&apply);
         if self.is_finished(&apply) {
             return Turn::End(Ending::Finished);
         }
-        self.note_phase(&apply);
         Turn::On(Work::Applying(apply), Next::Pull)
     }
 
@@ -232,10 +232,10 @@ impl ProjectorState {
         if let Some(halt) = &prepared.halt {
             return Ok(Turn::End(self.halted(halt)));
         }
+        self.note_phase(&apply);
         if self.is_finished(&apply) {
             return Ok(Turn::End(Ending::Finished));
         }
-        self.note_phase(&apply);
         Ok(self.go_on(apply, events_of(&prepared.counts)))
     }
 
@@ -289,8 +289,9 @@ impl ProjectorState {
         let at_end = apply.log_end == Some(apply.durable);
         let batch = self.shared.options.batch as u64;
         self.observe(|o| {
-            if let Some(end) = apply.log_end {
+            if let Some(end) = apply.clear_to {
                 o.end = o.end.max(end);
+                o.clear_to = if at_end { end } else { o.clear_to };
             }
             let next = plan::phase_after(o.phase, at_end, o.lag(), batch);
             o.phase = next;

@@ -385,7 +385,7 @@ impl ProjectorState {
         let committed = loading.writer.seal(&seal).await?;
         self.busy(Stage::Commit, started.elapsed());
         self.pass(Word::Commit, Edge::After).await?;
-        self.note_seal(&seal);
+        self.note_seal(&seal, &loading.history);
         let took = loading.begun.map(|at| at.elapsed()).unwrap_or_default();
         let events = seal.range.from.lag_to(seal.range.to);
         self.tell_observer(events, seal.rows, took);
@@ -427,7 +427,7 @@ impl ProjectorState {
         self.enter_apply(entry).await
     }
 
-    fn note_seal(&mut self, seal: &BulkSeal) {
+    fn note_seal(&mut self, seal: &BulkSeal, history: &History) {
         self.refusals = 0;
         tracing::info!(
             version = self.id.version, partition = %self.partition,
@@ -439,6 +439,10 @@ impl ProjectorState {
             o.next = seal.range.to;
             o.folded = seal.range.to;
             o.end = o.end.max(seal.range.to);
+            if seal.at_log_end {
+                // The end has moved since, if at all, and not back.
+                o.clear_to = history.end;
+            }
             o.counts.rows += seal.rows;
             o.counts.commits += 1;
             o.last_commit = Some(SystemTime::now());

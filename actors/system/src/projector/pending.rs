@@ -44,6 +44,8 @@ pub(crate) struct Apply {
     pub(super) history_end: Offset,
     /// The end of the log by the last chunk, if the log ended behind it.
     pub(super) log_end: Option<Offset>,
+    /// Where the log itself ended then, behind markers that move no mark.
+    pub(super) clear_to: Option<Offset>,
     /// When the oldest pending record arrived.
     pub(super) since: Option<Instant>,
     /// A batch that was folded and is not durable.
@@ -82,6 +84,7 @@ impl Apply {
     /// Adds a chunk to the pending ones; `false` when nothing in it is to be folded.
     pub(super) fn take(&mut self, mut chunk: Chunk) -> bool {
         self.log_end = chunk.end_of_log().then(|| chunk.to().max(self.position));
+        self.clear_to = chunk.log_end();
         let aside = self.parking.as_ref().map(|p| p.sift(&mut chunk));
         let sifted = self.put_aside(aside.unwrap_or_default());
         let skip = plan::index_of(&chunk, self.position);

@@ -13,6 +13,7 @@ use refold_ports::PartitionWriter;
 use refold_ports::registry::RegistryError;
 use refold_ports::sink::Lease;
 use refold_ports::sink::StoreError;
+use refold_ports::sink::TakeOver;
 use refold_ports::source::ReadMode;
 
 use super::load::Admission;
@@ -105,11 +106,11 @@ impl ProjectorState {
         }
     }
 
-    /// After a lost lease: whether somebody else holds the partition now. Without
-    /// this look, a process whose connection was ended by its successor would
-    /// take the partition back.
+    /// After a lost lease: whether somebody else holds the partition now. The take-over asks so
+    /// itself, but a store that is away would then cost a take-over without an answer each time,
+    /// and an epoch that lost answers explain is taken for our own.
     async fn look_for_another_owner(&mut self) -> Result<Option<Ending>, Trouble> {
-        if !self.tenure.was_granted() {
+        if self.tenure.own_up_to().is_none() {
             return Ok(None);
         }
         let marks = self.shared.plugs.registry.marks(self.shared.version).await;
@@ -122,20 +123,20 @@ impl ProjectorState {
         Ok(taken.map(|m| self.taken_over(m.epoch)))
     }
 
+    /// Takes the partition over, but not from who came behind this process: one whose connection
+    /// was ended by its successor would otherwise take the partition back.
     async fn take_over(&mut self) -> Result<Box<dyn PartitionWriter>, Trouble> {
         let log = self.shared.plugs.source.watermarks(self.partition).await?;
         self.pass(Word::TakeOver, Edge::Before).await?;
         let plugs = &self.shared.plugs;
-        let taken = plugs
-            .sink
-            .take_over(
-                self.shared.version,
-                plugs.projection.spec(),
-                self.partition,
-                log.low,
-            )
-            .await;
-        match taken {
+        let wanted = TakeOver {
+            version: self.shared.version,
+            spec: plugs.projection.spec(),
+            partition: self.partition,
+            start: log.low,
+            own_up_to: self.tenure.own_up_to(),
+        };
+        match plugs.sink.take_over(wanted).await {
             Ok(writer) => {
                 self.tenure.granted(writer.lease().epoch);
                 self.pass(Word::TakeOver, Edge::After).await?;
@@ -163,6 +164,7 @@ impl ProjectorState {
             o.from = lease.next;
             o.next = lease.next;
             o.folded = lease.next;
+            o.clear_to = lease.next;
             o.end = log.high;
             o.end_measured = Some(SystemTime::now());
             o.reason = None;
@@ -219,6 +221,7 @@ impl ProjectorState {
             reached: entry.reached,
             history_end: entry.history_end,
             log_end: None,
+            clear_to: None,
             since: None,
             prepared: None,
             shown: 0,

@@ -13,6 +13,7 @@ use refold_domain::position::Offset;
 use refold_domain::position::Partition;
 use refold_ports::sink::Directive;
 use refold_ports::sink::StoreError;
+use refold_ports::sink::TakeOver;
 use refold_ports::source::SourceError;
 use tokio::time::Instant;
 
@@ -229,10 +230,7 @@ impl ProjectorState {
     }
 
     pub(super) fn taken_over(&self, epoch: i64) -> Ending {
-        Ending::Fenced(format!(
-            "{} of {} was taken over by another process (epoch {epoch})",
-            self.partition, self.shared.label
-        ))
+        Ending::Fenced(TakeOver::lost(self.partition, &self.shared.label, epoch))
     }
 
     pub(super) fn end(&mut self, ending: Ending) -> Next {

@@ -2,6 +2,7 @@
 
 use refold_e2e::Exit;
 use refold_e2e::Mode;
+use refold_e2e::Process;
 use refold_e2e::Topic;
 use refold_e2e::World;
 use refold_local::testing;
@@ -38,12 +39,28 @@ fn wait_for(world: &World, ends: &[i64]) {
     }
 }
 
+/// Waits until a projector knows where the log ends, and tells that nothing is left up to there.
+fn wait_for_no_lag(process: &Process, ends: &[i64]) {
+    let value = |metric: &str, partition: usize| {
+        let partition = partition.to_string();
+        let metrics = process.metrics()?;
+        let name = format!("refold_partition_{metric}");
+        metrics.value(&name, &[("partition", &partition)])
+    };
+    for (partition, end) in ends.iter().enumerate() {
+        let told = || ["log_end_offset", "lag_events"].map(|metric| value(metric, partition));
+        let wanted = [Some(*end as f64), Some(0.0)];
+        let there = testing::wait_until(BOUND, || told() == wanted);
+        assert!(there, "p{partition} ends at {end}; told {:?}", told());
+    }
+}
+
 #[test]
 fn an_idle_topic_that_ends_with_markers_is_built_from_proven_on_and_promoted() {
     let world = World::seeded("markers", SMALL);
     let topic = Topic::on(world.brokers(), world.topic());
     let records = ends(&topic);
-    let _v3 = world.start(Mode::Live, "accounts_v3", "active");
+    let v3 = world.start(Mode::Live, "accounts_v3", "active");
     // One version meets them at the moving end, the other one in its history.
     abort_in_all(&topic);
     // Five records and a marker. The coordinator answers before the partitions' leaders have
@@ -51,8 +68,10 @@ fn an_idle_topic_that_ends_with_markers_is_built_from_proven_on_and_promoted() {
     let behind: Vec<_> = records.iter().map(|end| end + 6).collect();
     let written = testing::wait_until(BOUND, || ends(&topic) == behind);
     assert!(written, "markers up to {behind:?}, seen {:?}", ends(&topic));
-    let _v4 = world.start(Mode::Replay, "accounts_v4", "ready");
+    let v4 = world.start(Mode::Replay, "accounts_v4", "ready");
     wait_for(&world, &records);
+    wait_for_no_lag(&v3, &behind);
+    wait_for_no_lag(&v4, &behind);
 
     let compared = world.verify("accounts_v4", "accounts_v3");
     assert_eq!(compared["differences"], 0, "{compared}");

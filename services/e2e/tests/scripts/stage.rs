@@ -16,6 +16,7 @@ use refold_e2e::Topic;
 use refold_local::testing;
 use refold_ports::Registry;
 use refold_ports::Sink;
+use refold_ports::sink::TakeOver;
 use refold_projection::Key;
 use refold_projection::KeyRef;
 use refold_projection::Projection;
@@ -155,9 +156,12 @@ impl<'a, P: Projection + Clone> Stage<'a, P> {
         let mut stored = BTreeMap::new();
         for partition in (0..PARTITIONS).map(Partition) {
             // Taking over is the one way to the rows' own bytes; the next run takes over again.
-            let lease = self
-                .sink
-                .take_over(version.id, &self.spec, partition, Offset(0));
+            let lease = self.sink.take_over(TakeOver::from_anyone(
+                version.id,
+                &self.spec,
+                partition,
+                Offset(0),
+            ));
             let mut writer = lease.await.expect("a take-over");
             let of_partition = |event: &&ScriptEvent<P::Key>| home(*event) == partition;
             let events = self.script.events().iter().filter(of_partition);

@@ -22,6 +22,7 @@ use super::fixtures::writer_of;
 use super::writing::is_fenced;
 use crate::sink::BulkTarget;
 use crate::sink::StoreError;
+use crate::sink::TakeOver;
 use crate::store_cases;
 
 pub(super) fn cases() -> Vec<Case> {
@@ -103,7 +104,12 @@ async fn a_bulk_load_may_begin_above_offset_zero(
 ) -> Result<(), Failure> {
     let version = harness.registry().register(&WIDE_V1, &log()).await?.id;
     let sink = harness.sink();
-    let begun = sink.take_over(version, &WIDE_V1, Partition(0), Offset(500));
+    let begun = sink.take_over(TakeOver::from_anyone(
+        version,
+        &WIDE_V1,
+        Partition(0),
+        Offset(500),
+    ));
     let mut writer = begun.await?;
     let mut picture = Picture::new(&WIDE_V1);
     picture.put(&int_cell(1), 1, 1, 507)?;

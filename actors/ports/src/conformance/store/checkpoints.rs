@@ -22,6 +22,7 @@ use super::writing::is_fenced;
 use crate::sink::BulkTarget;
 use crate::sink::PartitionWriter;
 use crate::sink::StoreError;
+use crate::sink::TakeOver;
 use crate::store_cases;
 
 pub(super) fn cases() -> Vec<Case> {
@@ -120,10 +121,14 @@ async fn a_history_remembers_where_it_began(harness: &dyn StoreHarness) -> Resul
     let taken = harness.sink();
     // A later log that begins further on does not move the beginning.
     let place = refold_domain::position::Partition(0);
-    let again = taken.take_over(version, &WIDE_V1, place, Offset(7)).await?;
+    let again = taken
+        .take_over(TakeOver::from_anyone(version, &WIDE_V1, place, Offset(7)))
+        .await?;
     expect_equal("start", &again.lease().start, &Offset(0))?;
     let place = refold_domain::position::Partition(1);
-    let other = taken.take_over(version, &WIDE_V1, place, Offset(7)).await?;
+    let other = taken
+        .take_over(TakeOver::from_anyone(version, &WIDE_V1, place, Offset(7)))
+        .await?;
     let found = (other.lease().start, other.lease().next);
     expect_equal("start and mark", &found, &(Offset(7), Offset(7)))
 }

@@ -37,6 +37,7 @@ use super::StoreHarness;
 use crate::sink::BulkTarget;
 use crate::sink::Committed;
 use crate::sink::PartitionWriter;
+use crate::sink::TakeOver;
 
 const fn column(name: &'static str, ty: ColumnType, nullable: bool) -> Column {
     Column {
@@ -352,7 +353,12 @@ pub async fn take(
 ) -> Result<Box<dyn PartitionWriter>, Failure> {
     let sink = harness.sink();
     Ok(sink
-        .take_over(version, spec, Partition(partition), Offset(0))
+        .take_over(TakeOver::from_anyone(
+            version,
+            spec,
+            Partition(partition),
+            Offset(0),
+        ))
         .await?)
 }
 

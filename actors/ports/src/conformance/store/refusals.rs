@@ -16,6 +16,7 @@ use super::fixtures::int_cell;
 use super::fixtures::loaded;
 use super::fixtures::log;
 use crate::sink::StoreError;
+use crate::sink::TakeOver;
 use crate::store_cases;
 
 pub(super) fn cases() -> Vec<Case> {
@@ -36,7 +37,12 @@ async fn expect_refused(
 ) -> Result<(), Failure> {
     let sink = harness.sink();
     let taken = sink
-        .take_over(version, spec, Partition(partition), Offset(0))
+        .take_over(TakeOver::from_anyone(
+            version,
+            spec,
+            Partition(partition),
+            Offset(0),
+        ))
         .await;
     let lease = taken.map(|writer| writer.lease().clone());
     expect_error("the take-over", lease, is_refused)

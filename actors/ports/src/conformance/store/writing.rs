@@ -27,6 +27,7 @@ use super::fixtures::take;
 use super::fixtures::writer_of;
 use crate::sink::Lease;
 use crate::sink::StoreError;
+use crate::sink::TakeOver;
 use crate::store_cases;
 
 pub(super) fn cases() -> Vec<Case> {
@@ -34,6 +35,7 @@ pub(super) fn cases() -> Vec<Case> {
         the_first_take_over_begins_at_the_start_that_was_asked_for,
         a_take_over_raises_the_epoch_and_keeps_the_mark,
         an_older_writer_is_fenced_after_a_take_over,
+        a_partition_is_not_taken_back_from_a_successor,
         a_batch_moves_mark_sums_and_rows_together,
         a_batch_from_another_mark_is_fenced,
         a_batch_that_was_committed_cannot_be_committed_again,
@@ -55,7 +57,12 @@ async fn the_first_take_over_begins_at_the_start_that_was_asked_for(
     let version = harness.registry().register(&WIDE_V1, &log()).await?.id;
     let sink = harness.sink();
     let writer = sink
-        .take_over(version, &WIDE_V1, Partition(1), Offset(40))
+        .take_over(TakeOver::from_anyone(
+            version,
+            &WIDE_V1,
+            Partition(1),
+            Offset(40),
+        ))
         .await?;
     let lease = writer.lease();
     expect_equal("epoch", &lease.epoch, &1)?;
@@ -66,7 +73,12 @@ async fn the_first_take_over_begins_at_the_start_that_was_asked_for(
         "nothing was loaded yet",
         !lease.has_leaf && !lease.reached_log_end,
     )?;
-    let again = sink.take_over(version, &WIDE_V1, Partition(1), Offset(7));
+    let again = sink.take_over(TakeOver::from_anyone(
+        version,
+        &WIDE_V1,
+        Partition(1),
+        Offset(7),
+    ));
     expect_equal(
         "mark of a second start",
         &again.await?.lease().next,
@@ -108,6 +120,38 @@ async fn an_older_writer_is_fenced_after_a_take_over(
     expect_error("its next call", old.commit(&batch).await, is_over)?;
     new.commit(&batch).await?;
     expect_pictured(new.as_mut(), &picture).await
+}
+
+async fn a_partition_is_not_taken_back_from_a_successor(
+    harness: &dyn StoreHarness,
+) -> Result<(), Failure> {
+    let (first, mut picture) = loaded(harness, &WIDE_V1, 0, 10).await?;
+    let first = first.lease().clone();
+    let sink = harness.sink();
+    let anyone = TakeOver::from_anyone(first.version, &WIDE_V1, Partition(0), Offset(0));
+    let own_up_to = |epoch| TakeOver {
+        own_up_to: Some(epoch),
+        ..anyone
+    };
+    // Nobody came behind it: the partition is its own still.
+    let mut owner = sink.take_over(own_up_to(first.epoch)).await?;
+    expect_equal("epoch", &owner.lease().epoch, &(first.epoch + 1))?;
+    for own in [first.epoch, first.epoch - 1] {
+        let refused = sink.take_over(own_up_to(own)).await;
+        let names_the_epoch = |error: &StoreError| {
+            let sentence = TakeOver::lost(Partition(0), "", first.epoch + 1);
+            let end = sentence.rsplit("taken over").next().unwrap_or_default();
+            is_fenced(error) && error.to_string().ends_with(end)
+        };
+        expect_error("taking it back", refused.map(drop), names_the_epoch)?;
+    }
+    // Neither the epoch nor the owner's session was touched.
+    picture.put(&int_cell(3), 77, 2, 10)?;
+    owner.commit(&picture.batch(10, 11)?).await?;
+    expect_pictured(owner.as_mut(), &picture).await?;
+    // An answer of its own that was lost may have raised it.
+    let again = sink.take_over(own_up_to(first.epoch + 1)).await?;
+    expect_equal("epoch at last", &again.lease().epoch, &(first.epoch + 2))
 }
 
 async fn a_batch_moves_mark_sums_and_rows_together(

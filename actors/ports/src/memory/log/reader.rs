@@ -102,7 +102,7 @@ impl MemoryReader {
             let left = deadline.saturating_duration_since(Instant::now());
             if !chunk.is_empty() || !self.told || left.is_zero() {
                 self.told = true;
-                chunk.set_end_of_log();
+                chunk.set_end_of_log(self.reached);
                 return Ok(());
             }
             state = shared

@@ -21,14 +21,13 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
 use async_trait::async_trait;
-use refold_domain::position::Offset;
 use refold_domain::position::Partition;
-use refold_domain::spec::ProjectionSpec;
 use refold_domain::version::VersionId;
 
 use crate::sink::PartitionWriter;
 use crate::sink::Sink;
 use crate::sink::StoreError;
+use crate::sink::TakeOver;
 
 use state::State;
 use writer::MemoryWriter;
@@ -115,12 +114,9 @@ impl MemoryStore {
 impl Sink for MemoryStore {
     async fn take_over(
         &self,
-        version: VersionId,
-        spec: &ProjectionSpec,
-        partition: Partition,
-        start: Offset,
+        wanted: TakeOver<'_>,
     ) -> Result<Box<dyn PartitionWriter>, StoreError> {
-        let lease = self.lock().take_over(version, spec, partition, start)?;
+        let lease = self.lock().take_over(wanted)?;
         Ok(Box::new(MemoryWriter::new(self.clone(), lease)))
     }
 }

@@ -29,6 +29,7 @@ use crate::registry::Promotion;
 use crate::registry::VersionRow;
 use crate::sink::Lease;
 use crate::sink::StoreError;
+use crate::sink::TakeOver;
 
 use super::CommitFault;
 use super::Omission;
@@ -128,14 +129,15 @@ impl State {
     }
 
     /// Raises the epoch of a partition and tells where it stands.
-    pub(super) fn take_over(
-        &mut self,
-        version: VersionId,
-        spec: &ProjectionSpec,
-        partition: Partition,
-        start: Offset,
-    ) -> Result<Lease, StoreError> {
+    pub(super) fn take_over(&mut self, wanted: TakeOver<'_>) -> Result<Lease, StoreError> {
         self.reach()?;
+        let TakeOver {
+            version,
+            spec,
+            partition,
+            start,
+            ..
+        } = wanted;
         let state = self.projected(version)?;
         let row = &self.versions[&version].row;
         let refuse = |reason: String| Err(StoreError::Refused(reason));
@@ -149,11 +151,14 @@ impl State {
             let mark = self.marks.entry((version, partition));
             mark.or_insert_with(|| Mark::at(start, Sums::zero(&spec.sum_layout())));
         }
-        let switch = |next| self.next_switch((version, partition), next);
-        let Some(next) = self.marks.get(&(version, partition)).map(|m| m.next) else {
+        let Some(mark) = self.marks.get(&(version, partition)) else {
             return refuse(format!("version {version} has no mark for {partition}"));
         };
-        let switch = switch(next);
+        if wanted.loses_to(mark.epoch) {
+            let lost = TakeOver::lost(partition, &row.label, mark.epoch);
+            return Err(StoreError::Fenced(lost));
+        }
+        let switch = self.next_switch((version, partition), mark.next);
         let keeps = self.lacks(Omission::NewEpoch);
         let mark = self.mark(version, partition)?;
         mark.epoch += i64::from(!keeps || mark.epoch == 0);
