@@ -191,6 +191,18 @@ impl ProjectorHandle {
     pub fn kill(&self) {
         self.supervisor.get_cell().kill();
     }
+
+    /// As [`ProjectorHandle::kill`], and completes when no actor is left, so that none of them
+    /// takes a partition over behind whoever is started next.
+    pub async fn kill_and_wait(&self) {
+        let supervisor = self.supervisor.get_cell();
+        let projectors = supervisor.get_children();
+        supervisor.kill();
+        for actor in projectors.iter().chain([&supervisor]) {
+            // An endless wait cannot run out.
+            let _ = actor.wait(None).await;
+        }
+    }
 }
 
 impl fmt::Debug for ProjectorHandle {

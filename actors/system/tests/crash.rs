@@ -92,7 +92,7 @@ async fn a_process_that_is_killed_at_any_point_is_continued_by_the_next_one() {
         let striker = Striker::new(point, Blow::Hang, 1);
         let stopped = world.start_probed(live(), striker.clone()).await;
         until(point, || striker.is_spent()).await;
-        stopped.handle.kill();
+        stopped.handle.kill_and_wait().await;
         let _next = world.start_caught_up(live()).await;
         world.append(50);
         world.caught_up(V1).await;

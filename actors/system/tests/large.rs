@@ -96,7 +96,7 @@ async fn a_fold_that_is_ended_goes_on_from_its_checkpoint() {
             stopped.seen(P).counts.commits >= u64::from(checkpoints)
         })
         .await;
-        stopped.handle.kill();
+        stopped.handle.kill_and_wait().await;
         let marks = world.store.marks(V1).await.expect("marks");
         let mark = marks.iter().find(|m| m.partition == P).expect("a mark");
         assert!(mark.next > Offset(0) && !mark.has_leaf);
@@ -139,7 +139,7 @@ async fn a_process_that_is_killed_at_any_point_of_a_checkpoint_is_continued_by_t
             let striker = Striker::new(point, Blow::Hang, 1).after(visits);
             let stopped = world.start_probed(checkpointing(), striker.clone()).await;
             until(point, || striker.is_spent()).await;
-            stopped.handle.kill();
+            stopped.handle.kill_and_wait().await;
             let mut next = world.start(checkpointing()).await;
             world.append(50);
             assert_eq!(next.ended().await, Ok(Outcome::Finished), "{point}");
@@ -178,7 +178,7 @@ async fn another_record_at_a_checkpoints_mark_halts_before_anything_is_folded() 
         stopped.seen(P).counts.commits >= 1
     })
     .await;
-    stopped.handle.kill();
+    stopped.handle.kill_and_wait().await;
     let marks = world.store.marks(V1).await.expect("marks");
     let mark = marks.iter().find(|m| m.partition == P).expect("a mark");
     // An unclean election: the end is lost, and other records come in its place.

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use refold_domain::observe::Phase;
+use refold_domain::position::Partition;
+use refold_ports::memory::store::CommitFault;
 use refold_system::Failure;
 use refold_system::ProjectorOptions;
 
@@ -65,6 +67,30 @@ async fn a_process_that_lost_its_connection_to_its_successor_does_not_take_back(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_comes_just_behind_its_successor_does_not_take_back() {
+    let world = World::with_events(100);
+    let partition = Partition(1);
+    let gate = Door::behind("takeover::before:1", 1);
+    let mut first = world.start_probed(without_lookout(), gate.clone()).await;
+    // Behind the last commit of the history: the next one is that of the event below.
+    for partition in (0..PARTITIONS).map(Partition) {
+        first.in_phase(partition, Phase::Live).await;
+    }
+    // It loses its connection, finds nobody else in the registry, and is about to take over.
+    world.store.fail_commit(1, CommitFault::LostBefore);
+    let its_own = (1..).find(|id| World::home(*id) == partition);
+    world.add(its_own.expect("an aggregate"), 7);
+    gate.someone_waits().await;
+    let second = world.start_caught_up(without_lookout()).await;
+    gate.open();
+    first.in_phase(partition, Phase::Fenced).await;
+    world.append(100);
+    assert!(matches!(first.ended().await, Err(Failure::Fenced { .. })));
+    world.caught_up(V1).await;
+    assert!(second.handle.status().borrow().ended.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_writer_that_was_stopped_inside_its_load_is_fenced_when_it_goes_on() {
     let world = World::with_events(200);
     let gate = Door::at("commit::before:1");
@@ -72,7 +98,7 @@ async fn a_writer_that_was_stopped_inside_its_load_is_fenced_when_it_goes_on() {
     gate.someone_waits().await;
     let _second = world.start_caught_up(without_lookout()).await;
     gate.open();
-    let fenced = refold_domain::position::Partition(1);
+    let fenced = Partition(1);
     first.in_phase(fenced, Phase::Fenced).await;
     world.append(100);
     assert!(matches!(first.ended().await, Err(Failure::Fenced { .. })));
@@ -81,7 +107,6 @@ async fn a_writer_that_was_stopped_inside_its_load_is_fenced_when_it_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn partitions_can_be_split_between_processes_and_both_together_make_it_ready() {
-    use refold_domain::position::Partition;
     use refold_system::PartitionSelection;
     let world = World::with_events(200);
     let pinned = |numbers: &[i32]| ProjectorOptions {

@@ -135,7 +135,7 @@ async fn a_shutdown_drains_the_process() {
 async fn nothing_is_written_after_a_process_was_killed() {
     let world = World::with_events(100);
     let process = world.start_caught_up(live()).await;
-    process.handle.kill();
+    process.handle.kill_and_wait().await;
     drop(process);
     // The next owner's commits are the only ones.
     let mut next = world.start_caught_up(live()).await;

@@ -59,7 +59,7 @@ impl Schedule {
             0 | 1 => self.world.append(below(&self.dice, 80) as i64),
             2 => self.fail_commits(),
             3 => {
-                self.owners[which].handle.kill();
+                self.owners[which].handle.kill_and_wait().await;
                 self.replace(which).await;
             }
             4 => {
@@ -110,8 +110,8 @@ impl Schedule {
             () = is_shared(&board, &self.owners[which]) => {}
         }
         // A lost lease made the first take a partition over once more, just behind the second.
-        first.handle.kill();
-        self.owners[which].handle.kill();
+        first.handle.kill_and_wait().await;
+        self.owners[which].handle.kill_and_wait().await;
         self.replace(which).await;
     }
 
