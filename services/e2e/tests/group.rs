@@ -10,7 +10,6 @@ use refold_e2e::Stream;
 use refold_e2e::Topic;
 use refold_e2e::World;
 
-const VERSION: &str = "accounts_v4";
 const BOUND: Duration = Duration::from_secs(90);
 const STREAM: Stream = Stream {
     events: 160_000,
@@ -54,29 +53,40 @@ fn seats(process: &Process) -> usize {
     samples.unwrap_or_default()
 }
 
+/// What a group of processes works on, and how.
+#[derive(Clone, Copy)]
+struct Group {
+    version: &'static str,
+    mode: Mode,
+    protocol: &'static str,
+}
+
 /// The members of a group.
 struct Members<'a> {
     world: &'a World,
-    protocol: &'a str,
+    group: Group,
     running: Vec<Process>,
 }
 
 impl Members<'_> {
     fn join(&mut self) {
-        let launch = self.world.projector(Mode::Replay, VERSION);
+        let launch = self.world.projector(self.group.mode, self.group.version);
+        let launch = match self.group.mode {
+            Mode::Replay => launch.arg("--catch-up"),
+            Mode::Live => launch,
+        };
         let launch = launch
-            .arg("--catch-up")
             .flag("rate-limit", 8_000)
             .flag("group", self.world.topic())
-            .flag("group-protocol", self.protocol);
+            .flag("group-protocol", self.group.protocol);
         self.running.push(launch.start());
     }
 
     /// Waits until each member works on something, all together on every partition, and the
     /// version has moved on.
     fn settle(&mut self, what: &str) {
-        let world = self.world;
-        let before = world.applied(VERSION);
+        let (world, version) = (self.world, self.group.version);
+        let before = world.applied(version);
         let running = &mut self.running;
         let settled = || {
             for process in running.iter_mut() {
@@ -87,8 +97,8 @@ impl Members<'_> {
             let shares: Vec<_> = running.iter().map(seats).collect();
             shares.iter().all(|share| *share > 0)
                 && shares.iter().sum::<usize>() == STREAM.partitions as usize
-                && world.writers(VERSION).len() == STREAM.partitions as usize
-                && world.applied(VERSION) > before + PROGRESS
+                && world.writers(version).len() == STREAM.partitions as usize
+                && world.applied(version) > before + PROGRESS
         };
         world.wait(what, BOUND, settled);
     }
@@ -99,7 +109,7 @@ impl Members<'_> {
         match dice.below(3) {
             // The broker waits 45 s for a member of its own protocol, and allows no shorter time:
             // there they leave.
-            0 if self.protocol == CLASSIC => {
+            0 if self.group.protocol == CLASSIC => {
                 self.running.swap_remove(nth).kill();
                 self.join();
                 "one is killed and another one joins"
@@ -121,8 +131,8 @@ impl Members<'_> {
     }
 }
 
-/// Members come, go and die while a version is built and then follows the log.
-fn come_and_go(name: &str, protocol: &str, changes: usize) {
+/// Members come, go and die while a version gets its history and then follows the log.
+fn come_and_go(name: &str, group: Group, changes: usize) {
     let mut dice = Dice::printed(name);
     let world = World::seeded(name, STREAM);
     let migrated = world.refold(["list".to_owned()].into_iter().chain(world.store_flags()));
@@ -130,7 +140,7 @@ fn come_and_go(name: &str, protocol: &str, changes: usize) {
     world.sql(AUDIT);
     let mut members = Members {
         world: &world,
-        protocol,
+        group,
         running: Vec::new(),
     };
     for _ in 0..MEMBERS {
@@ -141,33 +151,53 @@ fn come_and_go(name: &str, protocol: &str, changes: usize) {
     for nth in 1..=changes {
         let what = members.change(&mut dice);
         members.settle(what);
-        println!("{protocol} change {nth}: {what}");
+        println!("{name}: change {nth}: {what}");
     }
     tail.drain(BOUND);
     let topic = Topic::on(world.brokers(), world.topic());
     let end: i64 = (0..STREAM.partitions as i32).map(|p| topic.end(p)).sum();
     world.wait("all of the log is in", BOUND, || {
-        world.applied(VERSION) == end
+        world.applied(group.version) == end
     });
     for mut member in members.running {
         member.drain(BOUND);
     }
-    world.assert_equals_oracle(VERSION);
+    world.assert_equals_oracle(group.version);
     assert_eq!(
         world.cell(BROKEN),
         "0",
         "an offset was applied twice, or under an old epoch"
     );
     let moves = world.cell("select count(*) || ' moves under ' || count(distinct (partition, epoch)) || ' tenures' from public.moves");
-    println!("{protocol}: {moves}");
+    println!("{name}: {moves}");
 }
 
 #[test]
 fn members_of_a_group_come_and_go_and_each_offset_is_applied_once() {
-    come_and_go("group", CLASSIC, 6);
+    let group = Group {
+        version: "accounts_v4",
+        mode: Mode::Replay,
+        protocol: CLASSIC,
+    };
+    come_and_go("group", group, 6);
 }
 
 #[test]
 fn the_broker_may_share_the_partitions_out_as_well() {
-    come_and_go("group_by_broker", "consumer", 3);
+    let group = Group {
+        version: "accounts_v4",
+        mode: Mode::Replay,
+        protocol: "consumer",
+    };
+    come_and_go("group_by_broker", group, 3);
+}
+
+#[test]
+fn members_that_serve_come_and_go_and_each_offset_is_applied_once() {
+    let group = Group {
+        version: "accounts_v3",
+        mode: Mode::Live,
+        protocol: CLASSIC,
+    };
+    come_and_go("group_live", group, 5);
 }
