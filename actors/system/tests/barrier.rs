@@ -24,6 +24,7 @@ use refold_system::barrier::BarrierRef;
 use refold_system::barrier::PromotionOrder;
 use refold_system::barrier::drive;
 
+use crate::strikes::*;
 use crate::world::*;
 
 fn specs() -> Vec<ProjectionSpec> {

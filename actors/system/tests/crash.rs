@@ -9,6 +9,7 @@ use refold_system::Outcome;
 use refold_system::ProjectorOptions;
 use refold_system::dice::Dice;
 
+use crate::strikes::*;
 use crate::world::*;
 
 /// The partition that is struck: the largest one.

@@ -10,6 +10,7 @@ use refold_ports::memory::store::CommitFault;
 use refold_system::Outcome;
 use refold_system::ProjectorOptions;
 
+use crate::strikes::*;
 use crate::world::*;
 
 /// The largest partition.

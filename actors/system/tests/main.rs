@@ -10,6 +10,7 @@ mod park;
 mod process;
 mod rebuild;
 mod schedule;
+mod strikes;
 mod world;
 
 /// Supervision rests on unwinding: with `panic = "abort"` a panic in a fold

@@ -8,6 +8,7 @@ use refold_ports::memory::store::CommitFault;
 use refold_system::Failure;
 use refold_system::ProjectorOptions;
 
+use crate::strikes::*;
 use crate::world::*;
 
 /// Looks at the registry so rarely that only the fence can tell.
