@@ -61,6 +61,13 @@ struct Group {
     protocol: &'static str,
 }
 
+/// A version that is built, by members that agree among themselves.
+const BUILT: Group = Group {
+    version: "accounts_v4",
+    mode: Mode::Replay,
+    protocol: CLASSIC,
+};
+
 /// The members of a group.
 struct Members<'a> {
     world: &'a World,
@@ -174,20 +181,14 @@ fn come_and_go(name: &str, group: Group, changes: usize) {
 
 #[test]
 fn members_of_a_group_come_and_go_and_each_offset_is_applied_once() {
-    let group = Group {
-        version: "accounts_v4",
-        mode: Mode::Replay,
-        protocol: CLASSIC,
-    };
-    come_and_go("group", group, 6);
+    come_and_go("group", BUILT, 6);
 }
 
 #[test]
 fn the_broker_may_share_the_partitions_out_as_well() {
     let group = Group {
-        version: "accounts_v4",
-        mode: Mode::Replay,
         protocol: "consumer",
+        ..BUILT
     };
     come_and_go("group_by_broker", group, 3);
 }
@@ -197,7 +198,7 @@ fn members_that_serve_come_and_go_and_each_offset_is_applied_once() {
     let group = Group {
         version: "accounts_v3",
         mode: Mode::Live,
-        protocol: CLASSIC,
+        ..BUILT
     };
     come_and_go("group_live", group, 5);
 }
