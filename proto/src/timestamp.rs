@@ -35,7 +35,7 @@ pub(crate) fn write(micros: i64, out: &mut Vec<u8>) {
 
 /// Reads RFC 3339 text in UTC (`Z`, or an offset of zero): microseconds since
 /// 1970, or `None`. Digits of the fraction beyond the sixth are cut off.
-pub(crate) fn parse(text: &str) -> Option<i64> {
+pub fn parse(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     if bytes.len() < 20
         || bytes[4] != b'-'

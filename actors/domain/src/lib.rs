@@ -2,6 +2,7 @@
 //! `log -> decode -> fold -> batch -> write -> commit -> barrier -> cutover -> read`.
 //! Nothing here waits, reads a clock, draws a random number or talks to a server.
 
+pub mod as_of;
 pub mod barrier;
 pub mod batch;
 pub mod cutover;

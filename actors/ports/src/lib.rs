@@ -4,6 +4,7 @@
 //! suites in [`conformance`] hold every implementation to it.
 
 pub mod conformance;
+pub mod history;
 pub mod membership;
 pub mod memory;
 pub mod pair;
@@ -12,6 +13,7 @@ pub mod registry;
 pub mod sink;
 pub mod source;
 
+pub use history::History;
 pub use pair::PairReads;
 pub use registry::Registry;
 pub use sink::PartitionWriter;

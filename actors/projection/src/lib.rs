@@ -19,6 +19,7 @@ mod key;
 mod numeric;
 mod projection;
 mod row;
+mod row_json;
 mod text;
 mod value;
 
@@ -33,5 +34,6 @@ pub use numeric::{Numeric, NumericError};
 pub use projection::{Merge, Projection, label};
 pub use refold_projection_derive::{Row, TextValue, source_fingerprint};
 pub use row::Row;
+pub use row_json::{column_json, row_json};
 pub use text::{TextCell, TextValue};
 pub use value::{CellValue, Timestamp, Uuid};

@@ -20,6 +20,7 @@ mod bulk;
 mod context;
 pub mod dice;
 mod gate;
+mod history;
 pub mod labour;
 mod member;
 mod observer;
@@ -34,6 +35,7 @@ mod shared_pace;
 mod supervisor;
 mod thread_cpu;
 
+pub use history::LogHistory;
 pub use observer::BatchObserver;
 pub use observer::CommittedBatch;
 pub use options::Mode;

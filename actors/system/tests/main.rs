@@ -4,6 +4,7 @@ mod barrier;
 mod crash;
 mod group;
 mod halt;
+mod history;
 mod large;
 mod ownership;
 mod park;

@@ -52,7 +52,7 @@ pub(crate) const PARTITIONS: i32 = 3;
 pub(crate) struct Ledger<const VERSION: u32, const CODE: u128 = 1>;
 
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Total(i64);
+pub(crate) struct Total(pub(crate) i64);
 
 impl Row for Total {
     const COLUMNS: &'static [Column] = &[Column {

@@ -8,6 +8,8 @@
 mod number;
 mod parser;
 
+pub(crate) use parser::escape;
+
 use std::fmt;
 use std::str::FromStr;
 

@@ -268,7 +268,7 @@ impl<'a> Parser<'a> {
 }
 
 /// Appends a string literal, escaped as the server does it.
-fn escape(text: &str, out: &mut String) {
+pub(crate) fn escape(text: &str, out: &mut String) {
     out.push('"');
     for c in text.chars() {
         match c {
