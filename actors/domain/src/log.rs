@@ -1,5 +1,6 @@
 //! The log as chunks of records: what a reader delivers and a fold consumes.
 
+use std::fmt;
 use std::ops::Range;
 
 use xxhash_rust::xxh3::Xxh3;
@@ -18,6 +19,34 @@ pub struct TopicIdentity {
     pub topic_id: Option<String>,
     /// Number of partitions. A key's partition depends on it.
     pub partitions: i32,
+}
+
+impl TopicIdentity {
+    /// Whether the two are one log: an offset means the same event in both. A topic id that one
+    /// of them does not know says nothing.
+    pub fn is_same_log(&self, other: &Self) -> bool {
+        let ids = self.topic_id.as_ref().zip(other.topic_id.as_ref());
+        self.topic == other.topic
+            && self.cluster_id == other.cluster_id
+            && self.partitions == other.partitions
+            && ids.is_none_or(|(own, other)| own == other)
+    }
+}
+
+impl fmt::Display for TopicIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            cluster_id,
+            topic,
+            topic_id,
+            partitions,
+        } = self;
+        let id = topic_id.as_deref().unwrap_or("not known");
+        write!(
+            f,
+            "topic {topic} (id {id}) with {partitions} partitions of cluster {cluster_id}"
+        )
+    }
 }
 
 /// The ends of one partition's log at one moment.

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use refold_domain::as_of::Gone;
 use refold_domain::as_of::Past;
 use refold_domain::as_of::Point;
+use refold_domain::log::TopicIdentity;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
 use refold_projection::Column;
@@ -86,6 +87,12 @@ pub enum HistoryError {
 /// order of their offsets; or it is an error. What compaction or retention took away is noticed.
 #[async_trait]
 pub trait History: Send + Sync {
+    /// The log that is asked.
+    ///
+    /// # Errors
+    /// [`HistoryError::Log`].
+    async fn log(&self) -> Result<TopicIdentity, HistoryError>;
+
     /// The state of an aggregate as of a point. Dropping the future ends the work.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use refold_domain::as_of::Point;
 use refold_domain::decode::WireFormat;
 use refold_domain::fold::AnyProjection;
 use refold_domain::log::Chunk;
+use refold_domain::log::TopicIdentity;
 use refold_domain::log::Watermarks;
 use refold_domain::partitioner::partition_of;
 use refold_domain::position::Partition;
@@ -116,6 +117,10 @@ impl LogHistory {
 
 #[async_trait]
 impl History for LogHistory {
+    async fn log(&self) -> Result<TopicIdentity, HistoryError> {
+        Ok(self.log.identity().await?)
+    }
+
     async fn as_of(&self, question: &Question) -> Result<Remembered, HistoryError> {
         let mut linked = self.projections.iter();
         let projection = linked

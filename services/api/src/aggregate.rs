@@ -130,17 +130,21 @@ fn tag(version: &str, answer: &ReadAnswer, offset: i64, row: &str) -> String {
 /// Puts the engine's fields around the row's own: `{"aggregate_id":..,ROW,"partition":..}`.
 fn around(row: &str, id: &str, version: &str, answer: &ReadAnswer) -> Option<String> {
     let fields = row.trim().strip_prefix('{')?.strip_suffix('}')?;
-    // A number for numeric ids, as every other 64-bit value of the answer.
-    let id = match id.parse::<i64>() {
-        Ok(number) if number.to_string() == id => id.to_owned(),
-        _ => serde_json::Value::from(id).to_string(),
-    };
+    let id = id_json(id);
     let version = serde_json::Value::from(version);
     let (partition, generation) = (answer.partition.0, answer.generation);
     Some(format!(
         "{{\"aggregate_id\":{id},{fields},\"partition\":{partition},\
          \"projection_version\":{version},\"generation\":{generation}}}"
     ))
+}
+
+/// An id as JSON text: a number for numeric ids, as every other 64-bit value of an answer.
+pub(crate) fn id_json(id: &str) -> String {
+    match id.parse::<i64>() {
+        Ok(number) if number.to_string() == id => id.to_owned(),
+        _ => serde_json::Value::from(id).to_string(),
+    }
 }
 
 fn not_found(id: &str, version: &str, answer: &ReadAnswer) -> Problem {

@@ -64,6 +64,23 @@ failures! {
         /// The serving version's mark has not passed `min_offset`; ask again later.
         409 NotCaughtUp,
     }
+    /// The errors of a question about the past.
+    AsOfFailure, 503 for (
+        /// The log or the store is away, nothing serves, or too many ask about the past.
+    ) {
+        /// The point or the aggregate id cannot be read, or the offset is of another partition.
+        400 BadRequest,
+        /// No such projection or version, or no such aggregate at that point.
+        404 NotFound,
+        /// The version was built from another log than this server reads.
+        409 Conflict,
+        /// The log does not hold what the answer needs: compacted, expired, lost or not readable.
+        410 Gone,
+        /// The point has not come yet.
+        422 NotYet,
+        /// This server was started without a log.
+        501 NoLog,
+    }
     /// The errors of reading the registry.
     ReadFailure, 503 for (
         /// The store is away.

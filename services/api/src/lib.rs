@@ -5,6 +5,7 @@
 //! one of a [`Promoter`], and errors are one table in [`problem`].
 
 mod aggregate;
+mod as_of;
 pub mod cutover;
 mod failures;
 mod freshness;
@@ -31,12 +32,14 @@ use poem::Request;
 use poem::Response;
 use poem::endpoint::make;
 use refold_domain::spec::ProjectionSpec;
+use refold_ports::History;
 use refold_ports::Registry;
 use refold_ports::registry::ReadModel;
 use refold_telemetry::ProcessLabels;
 use refold_telemetry::Telemetry;
 use tokio::net::TcpListener;
 
+pub use as_of::past_json;
 pub use health::serve_health;
 pub use retirement::RetireOptions;
 pub use retirement::drop_when_unread;
@@ -72,6 +75,8 @@ pub struct ApiDeps {
     pub labels: ProcessLabels,
     /// The candidate that a share of the reads is asked of as well.
     pub shadow: Option<ShadowDeps>,
+    /// The past of single aggregates, when there is a log to ask.
+    pub history: Option<Arc<dyn History>>,
 }
 
 impl std::fmt::Debug for ApiDeps {
@@ -140,7 +145,14 @@ fn state_of(deps: ApiDeps) -> (Arc<ApiState>, (Arc<Telemetry>, ProcessLabels)) {
         .shadow
         .and_then(|shadow| Shadow::start(shadow, &deps.specs, &deps.registry, metrics));
     let (registry, reads) = (deps.registry, deps.reads);
-    let state = ApiState::new(registry, reads, deps.promoter, &deps.specs, shadow);
+    let state = ApiState::new(
+        registry,
+        reads,
+        deps.promoter,
+        &deps.specs,
+        shadow,
+        deps.history,
+    );
     (Arc::new(state), (deps.telemetry, deps.labels))
 }
 

@@ -69,6 +69,11 @@ pub struct Problem {
     /// The answering version's durable mark of that partition, exclusive: everything below
     /// is in its table.
     pub position: Option<i64>,
+    /// `PARTITION:OFFSET` of the last event up to which the log has the aggregate's history whole.
+    pub answerable_to: Option<String>,
+    /// `PARTITION:OFFSET` from which on the aggregate's state is known all the same: of the last
+    /// event in the serving row.
+    pub earliest_answerable: Option<String>,
 }
 
 /// A problem is large; what returns one as an error without waiting returns it boxed.
@@ -94,6 +99,8 @@ impl Problem {
             generation: None,
             partition: None,
             position: None,
+            answerable_to: None,
+            earliest_answerable: None,
         }
     }
 

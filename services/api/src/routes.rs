@@ -17,8 +17,11 @@ use poem_openapi::payload::Json;
 use crate::ApiOptions;
 use crate::aggregate;
 use crate::aggregate::AggregateJson;
+use crate::as_of;
+use crate::as_of::AsOfJson;
 use crate::cutover::CutoverOptions;
 use crate::failures::AggregateFailure;
+use crate::failures::AsOfFailure;
 use crate::failures::CutoverFailure;
 use crate::failures::ReadFailure;
 use crate::failures::RetireFailure;
@@ -81,6 +84,13 @@ enum AggregateResponse {
         #[oai(header = "ETag")]
         String,
     ),
+}
+
+#[derive(ApiResponse)]
+enum AsOfResponse {
+    /// The aggregate as it was at the point.
+    #[oai(status = 200)]
+    Found(AsOfJson),
 }
 
 #[derive(ApiResponse)]
@@ -171,6 +181,16 @@ impl Routes {
     }
 }
 
+impl Routes {
+    async fn past(&self, asked: as_of::Asked, of: &str) -> Result<AsOfResponse, AsOfFailure> {
+        let at = format!("/aggregate/{}/{of}", asked.id);
+        let found = as_of::read(&self.state, asked).await;
+        Ok(AsOfResponse::Found(
+            found.map_err(|problem| problem.at(at))?,
+        ))
+    }
+}
+
 #[OpenApi]
 impl Routes {
     /// The current state of an aggregate.
@@ -208,6 +228,58 @@ impl Routes {
             true => AggregateResponse::NotModified(version, offset, etag),
             false => AggregateResponse::Found(found.body, version, offset, etag),
         })
+    }
+
+    /// An aggregate as it was: folded from the log up to a point.
+    ///
+    /// The point is one of `ts`, `offset` and `seq`. The answer is exact or there is none: what
+    /// compaction or retention took out of the log is noticed by the numbers of the aggregate's
+    /// events.
+    #[oai(
+        path = "/aggregate/:id/as-of",
+        method = "get",
+        operation_id = "getAggregateAsOf"
+    )]
+    async fn as_of(
+        &self,
+        /// The aggregate's id: an integer, a UUID or a text, as the projection declares.
+        id: Path<String>,
+        /// The version whose fold counts, or the name of a projection for the version of it that
+        /// serves; the first projection's otherwise.
+        version: Query<Option<String>>,
+        /// A moment in UTC, such as 2026-03-01T09:14:00Z: the events that are not later by their
+        /// own time, in the order of their offsets.
+        ts: Query<Option<String>>,
+        /// `PARTITION:OFFSET`: the events at or below it.
+        offset: Query<Option<String>>,
+        /// The number of an event in the aggregate: the events up to it.
+        seq: Query<Option<String>>,
+    ) -> Result<AsOfResponse, AsOfFailure> {
+        let asked = as_of::Asked::of(&id.0, version.0, (offset.0, ts.0, seq.0));
+        self.past(asked, "as-of").await
+    }
+
+    /// The same, with what each event changed on the way to it.
+    #[oai(
+        path = "/aggregate/:id/trace",
+        method = "get",
+        operation_id = "getAggregateTrace"
+    )]
+    async fn trace(
+        &self,
+        /// As in `/aggregate/{id}/as-of`.
+        id: Path<String>,
+        /// As in `/aggregate/{id}/as-of`.
+        version: Query<Option<String>>,
+        /// As in `/aggregate/{id}/as-of`.
+        ts: Query<Option<String>>,
+        /// As in `/aggregate/{id}/as-of`.
+        offset: Query<Option<String>>,
+        /// As in `/aggregate/{id}/as-of`.
+        seq: Query<Option<String>>,
+    ) -> Result<AsOfResponse, AsOfFailure> {
+        let asked = as_of::Asked::of(&id.0, version.0, (offset.0, ts.0, seq.0));
+        self.past(asked.traced(), "trace").await
     }
 
     /// All versions with their states and marks.

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use refold_domain::spec::ProjectionSpec;
 use refold_domain::version::VersionId;
+use refold_ports::History;
 use refold_ports::Registry;
 use refold_ports::registry::ReadModel;
 use refold_ports::registry::RegistryError;
@@ -24,6 +25,8 @@ pub(crate) struct ApiState {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) reads: Arc<dyn ReadModel>,
     pub(crate) promoter: Arc<dyn Promoter>,
+    /// The past, when the server has a log to ask.
+    pub(crate) history: Option<Arc<dyn History>>,
     /// Names of the linked projections; the first is the default.
     names: Vec<&'static str>,
     /// Labels by id. An id keeps its label for ever, so entries never go stale.
@@ -42,6 +45,7 @@ impl ApiState {
         promoter: Arc<dyn Promoter>,
         specs: &[Arc<ProjectionSpec>],
         shadow: Option<Shadow>,
+        history: Option<Arc<dyn History>>,
     ) -> Self {
         let mut names: Vec<&'static str> = Vec::new();
         for spec in specs {
@@ -53,6 +57,7 @@ impl ApiState {
             registry,
             reads,
             promoter,
+            history,
             names,
             labels: RwLock::default(),
             states: VersionStates::new(),
@@ -68,6 +73,12 @@ impl ApiState {
             None => self.names.first().copied(),
             Some(wanted) => self.names.iter().copied().find(|n| *n == wanted),
         }
+    }
+
+    /// The projection that a label is a version of.
+    pub(crate) fn projection_of(&self, label: &str) -> Option<&'static str> {
+        let (name, _) = label.rsplit_once("_v")?;
+        self.names.iter().copied().find(|known| *known == name)
     }
 
     /// Reads the versions from the registry, and remembers their labels and states.

@@ -14,6 +14,7 @@ use rdkafka::admin::TopicReplication;
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::consumer::Consumer;
+use rdkafka::error::KafkaError;
 use rdkafka::producer::FutureProducer;
 use rdkafka::producer::FutureRecord;
 use rdkafka::producer::Producer as _;
@@ -69,7 +70,7 @@ impl Topic {
     /// # Panics
     /// When the brokers refuse.
     pub fn create(&self, partitions: i32) {
-        self.create_as(partitions, TopicReplication::Fixed(1));
+        self.create_as(partitions, TopicReplication::Fixed(1), &[]);
     }
 
     /// Creates it with a partition for each list of brokers, the first of which leads it.
@@ -78,11 +79,35 @@ impl Topic {
     /// When the brokers refuse.
     pub fn create_on(&self, replicas: &[&[i32]]) {
         let partitions = replicas.len() as i32;
-        self.create_as(partitions, TopicReplication::Variable(replicas));
+        self.create_as(partitions, TopicReplication::Variable(replicas), &[]);
     }
 
-    fn create_as(&self, partitions: i32, replicas: TopicReplication<'_>) {
+    /// Creates it so that the brokers compact it as soon as they can: of each key the last record
+    /// stays. What was written last is left alone until something is written behind it.
+    ///
+    /// # Panics
+    /// When the brokers refuse.
+    pub fn create_compacted(&self, partitions: i32) {
+        let settings = [
+            ("cleanup.policy", "compact"),
+            ("segment.ms", "100"),
+            ("min.cleanable.dirty.ratio", "0.001"),
+            ("min.compaction.lag.ms", "0"),
+            ("max.compaction.lag.ms", "100"),
+        ];
+        self.create_as(partitions, TopicReplication::Fixed(1), &settings);
+    }
+
+    fn create_as(
+        &self,
+        partitions: i32,
+        replicas: TopicReplication<'_>,
+        settings: &[(&str, &str)],
+    ) {
         let topic = NewTopic::new(&self.name, partitions, replicas).set("retention.ms", "-1");
+        let topic = settings
+            .iter()
+            .fold(topic, |topic, (name, value)| topic.set(name, value));
         let options = AdminOptions::new().request_timeout(Some(WITHIN));
         let admin = self.admin();
         let answers = futures::executor::block_on(admin.create_topics([&topic], &options));
@@ -153,6 +178,55 @@ impl Topic {
         assert_eq!(record.offset(), offset, "another record");
         let key = record.key().expect("a key");
         String::from_utf8(key.to_vec()).expect("a key of text")
+    }
+
+    /// Every record of a partition that the brokers still have, with its offset.
+    ///
+    /// # Panics
+    /// When the brokers do not answer.
+    pub fn records(&self, partition: i32) -> Vec<(i64, Record)> {
+        let mut config = self.client();
+        config.set("group.id", "looks only");
+        config.set("enable.auto.commit", "false");
+        config.set("enable.partition.eof", "true");
+        let reader: BaseConsumer = config.create().expect("a client");
+        let mut place = TopicPartitionList::new();
+        place
+            .add_partition_offset(&self.name, partition, Offset::Beginning)
+            .expect("a place");
+        reader.assign(&place).expect("the place is assigned");
+        let mut records = Vec::new();
+        loop {
+            match reader.poll(WITHIN).expect("a record or the end") {
+                Ok(record) => {
+                    let own = Record {
+                        partition,
+                        key: record.key().unwrap_or_default().to_vec(),
+                        value: record.payload().map(<[u8]>::to_vec),
+                    };
+                    records.push((record.offset(), own));
+                }
+                Err(KafkaError::PartitionEOF(_)) => return records,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// Deletes the records of a partition below an offset, as retention does.
+    ///
+    /// # Panics
+    /// When the brokers refuse.
+    pub fn delete_below(&self, partition: i32, low: i64) {
+        let mut below = TopicPartitionList::new();
+        below
+            .add_partition_offset(&self.name, partition, Offset::Offset(low))
+            .expect("a place");
+        let options = AdminOptions::new().request_timeout(Some(WITHIN));
+        let admin = self.admin();
+        let deleted = futures::executor::block_on(admin.delete_records(&below, &options));
+        for partition in deleted.expect("the brokers answer").elements() {
+            partition.error().expect("the records are deleted");
+        }
     }
 
     /// Raises the number of partitions.

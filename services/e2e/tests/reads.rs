@@ -12,6 +12,8 @@ mod durability;
 mod ending;
 #[path = "reads/freshness.rs"]
 mod freshness;
+#[path = "reads/history.rs"]
+mod history;
 #[path = "reads/pooler.rs"]
 mod pooler;
 #[path = "reads/scene.rs"]

@@ -70,6 +70,7 @@ fn dispatch(command: Command, projections: &Projections) -> Result<ExitCode, Fai
         Command::Seed(args) => runtime.block_on(command::seed::run(args)),
         Command::Verify(args) => runtime.block_on(command::verify::run(args, projections)),
         Command::Diff(args) => runtime.block_on(command::diff::run(args, projections)),
+        Command::AsOf(args) => runtime.block_on(command::as_of::run(args, projections)),
         Command::Repair(args) => runtime.block_on(command::repair::run(args, projections)),
         Command::List(args) => runtime.block_on(command::list::run(args)),
         Command::Parked(args) => runtime.block_on(command::parked::run(args)),

@@ -105,6 +105,7 @@ impl World {
             telemetry: Arc::new(telemetry),
             labels,
             shadow: None,
+            history: None,
         }
     }
 

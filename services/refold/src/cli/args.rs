@@ -12,6 +12,7 @@ use clap::ValueEnum;
 pub(super) use refold_domain::duration::parse as duration;
 
 use super::AbortArgs;
+use super::AsOfArgs;
 use super::ChaosArgs;
 use super::Count;
 use super::KafkaArgs;
@@ -54,6 +55,8 @@ pub enum Command {
     Diff(DiffArgs),
     /// Fold keys again from the log and put their rows right where they are not what it gives.
     Repair(RepairArgs),
+    /// Tell what an aggregate was at a point of the log: at an offset, a time, or one of its events.
+    AsOf(AsOfArgs),
     /// Show the versions and their partitions' marks.
     List(ListArgs),
     /// Show the events of a version that were put aside, and why.
@@ -250,6 +253,19 @@ pub struct ApiArgs {
     /// transaction at a time (PgBouncer's pool_mode=transaction).
     #[arg(long, value_enum, env = "REFOLD_POOLER", default_value_t = PoolerKind::None)]
     pub pooler: PoolerKind,
+    /// Kafka brokers of the log that answers for the past (/aggregate/{id}/as-of). Without them
+    /// nothing does, and all else works.
+    #[arg(long, env = "REFOLD_BROKERS")]
+    pub brokers: Option<String>,
+    /// The topic that holds the events.
+    #[arg(long, env = "REFOLD_TOPIC", default_value = "accounts-events")]
+    pub topic: String,
+    /// Wire form of the topic's events.
+    #[arg(long, env = "REFOLD_FORMAT", value_enum, default_value_t = Format::Proto)]
+    pub format: Format,
+    /// How the log is read.
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
     /// The database.
     #[command(flatten)]
     pub store: StoreArgs,

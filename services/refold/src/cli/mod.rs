@@ -2,6 +2,7 @@
 //! the words in which failures are told.
 
 mod args;
+mod as_of;
 mod chaos;
 mod count;
 mod ending;
@@ -18,6 +19,7 @@ mod thousand_switches;
 mod verify;
 
 pub use args::*;
+pub use as_of::AsOfArgs;
 pub use chaos::Chaos;
 pub use chaos::ChaosArgs;
 pub use chaos::ChaosRunArgs;

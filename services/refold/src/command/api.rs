@@ -12,6 +12,7 @@ use refold_api::ShadowDeps;
 use refold_api::cutover::CutoverOptions;
 use refold_api::cutover::Promoter;
 use refold_domain::spec::ProjectionSpec;
+use refold_ports::History;
 use refold_ports::registry::Promotion;
 use refold_ports::registry::RegistryError;
 use refold_store_postgres::PgPairReads;
@@ -19,6 +20,7 @@ use refold_store_postgres::PgReadModel;
 use refold_store_postgres::Pooler;
 use refold_store_postgres::ReadOptions;
 use refold_store_postgres::SessionOptions;
+use refold_system::LogHistory;
 use refold_system::barrier::BarrierRef;
 use refold_system::barrier::PromotionOrder;
 use refold_telemetry::Telemetry;
@@ -26,6 +28,7 @@ use tokio::net::TcpListener;
 
 use crate::cli::ApiArgs;
 use crate::cli::Failure;
+use crate::cli::LogArgs;
 use crate::cli::PoolerKind;
 use crate::cli::StoreArgs;
 use crate::connect;
@@ -65,6 +68,7 @@ pub(crate) async fn run(args: ApiArgs, projections: &Projections) -> Result<Exit
         telemetry: Arc::new(telemetry),
         labels,
         shadow,
+        history: history(&args, projections)?,
     };
     let options = ApiOptions {
         cutover: CutoverOptions {
@@ -83,6 +87,22 @@ pub(crate) async fn run(args: ApiArgs, projections: &Projections) -> Result<Exit
         .await
         .map_err(|error| Failure::error("serve the api", error))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The past, as the log tells it. Nothing is asked of the brokers before somebody asks.
+fn history(args: &ApiArgs, projections: &Projections) -> Result<Option<Arc<dyn History>>, Failure> {
+    let Some(brokers) = &args.brokers else {
+        return Ok(None);
+    };
+    let log = LogArgs {
+        brokers: brokers.clone(),
+        topic: args.topic.clone(),
+        format: args.format,
+    };
+    let source = connect::log(&log, &args.kafka)?;
+    let form = connect::wire(log.format);
+    let history = LogHistory::new(Arc::new(source), form, projections.clone());
+    Ok(Some(Arc::new(history)))
 }
 
 /// Where reads go: to the registry's database, or to a standby of it.

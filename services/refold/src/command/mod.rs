@@ -1,6 +1,7 @@
 //! One module a command.
 
 pub(crate) mod api;
+pub(crate) mod as_of;
 pub(crate) mod bench;
 pub(crate) mod chaos;
 pub(crate) mod cutover;

@@ -19,7 +19,6 @@ use refold_domain::fold::AnyProjection;
 use refold_domain::fold::Keys;
 use refold_domain::fold::WitnessFold;
 use refold_domain::fold::WitnessRow;
-use refold_domain::log::TopicIdentity;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
 use refold_domain::spec::ProjectionSpec;
@@ -158,33 +157,13 @@ pub(crate) async fn same_log(
     let registry = PgRegistry::new(session);
     for projection in projections {
         let version = registry.version(&projection.spec().label()).await?;
-        if !is_same(&version.log, &asked) {
-            let detail = format!("{}, asked is {}", named(&version.log), named(&asked));
+        if !version.log.is_same_log(&asked) {
+            let detail = format!("{}, asked is {asked}", version.log);
             let label = version.label;
             return Err(RegistryError::LogChanged { label, detail }.into());
         }
     }
     Ok(asked.partitions)
-}
-
-fn named(log: &TopicIdentity) -> String {
-    let id = log.topic_id.as_deref().unwrap_or("not known");
-    let TopicIdentity {
-        cluster_id,
-        topic,
-        partitions,
-        ..
-    } = log;
-    format!("topic {topic} (id {id}) with {partitions} partitions of cluster {cluster_id}")
-}
-
-/// An id of the topic that one of the two does not know says nothing.
-fn is_same(stored: &TopicIdentity, asked: &TopicIdentity) -> bool {
-    let ids = stored.topic_id.as_ref().zip(asked.topic_id.as_ref());
-    stored.topic == asked.topic
-        && stored.cluster_id == asked.cluster_id
-        && stored.partitions == asked.partitions
-        && ids.is_none_or(|(stored, asked)| stored == asked)
 }
 
 /// The table's rows of the share, in one snapshot with its mark.
