@@ -36,6 +36,8 @@ pub struct PostgresOptions {
     /// Further settings, stronger than the table's, e.g. `("log_statement", "all")`. Addresses
     /// and port stay what this crate chose.
     pub settings: Vec<(String, String)>,
+    /// Variables in the server's environment, name and value.
+    pub env: Vec<(String, OsString)>,
 }
 
 /// A server as it is written down.
@@ -171,11 +173,13 @@ impl PostgresState {
         set("port", self.port.to_string().as_ref());
         set("unix_socket_directories", &sockets);
         set("log_line_prefix", "%m [%p] ".as_ref());
+        let mut env = vec![("LC_ALL".into(), "C".into())];
+        env.extend(options.env.iter().cloned());
         let process = ServerProcess::start(Launch {
             name: "Postgres".into(),
             program: self.bin.join("postgres"),
             args,
-            env: vec![("LC_ALL".into(), "C".into())],
+            env,
             working_dir: self.home.clone(),
             log: self.home.join("server.log"),
             identity: machine::unprivileged(),

@@ -313,7 +313,7 @@ impl Stack {
     fn ensure_postgres(&mut self, options: &StackOptions) -> Result<()> {
         let options = PostgresOptions {
             wal_level: options.wal_level,
-            settings: Vec::new(),
+            ..PostgresOptions::default()
         };
         let mut server = match self.state.postgres.take() {
             Some(known) => known,

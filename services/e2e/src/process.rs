@@ -77,6 +77,20 @@ impl Launch {
         self
     }
 
+    /// Below the limits that a shell's `ulimit` of these arguments sets, such as `-n 64`.
+    ///
+    /// # Panics
+    /// When the binary cannot be built.
+    #[must_use]
+    pub fn limited(mut self, limits: &str) -> Self {
+        let program = self.program.as_deref().unwrap_or_else(|| refold_binary());
+        let script = format!("ulimit {limits} && exec \"$0\" \"$@\"");
+        let program = program.to_string_lossy().into_owned();
+        self.args.splice(0..0, ["-c".to_owned(), script, program]);
+        self.program = Some(PathBuf::from("/bin/sh"));
+        self
+    }
+
     /// Starts it.
     ///
     /// # Panics
