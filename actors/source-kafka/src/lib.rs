@@ -21,6 +21,7 @@
 //! | `group` | membership of a consumer group, which shares partitions out and nothing else |
 //! | `witness` | the plain reader of those who testify about the others |
 //! | `tail` | which tail client a partition is read through |
+//! | `wait` | librdkafka's waits, by a clock that nobody sets |
 //!
 //! Partitions are read through librdkafka's consumer *without* a group: a
 //! client that knows no group cannot join one, commit to one, wait for a
@@ -40,6 +41,7 @@ mod source;
 mod tail;
 #[cfg(test)]
 mod testing;
+mod wait;
 mod witness;
 
 pub use config::BulkClient;

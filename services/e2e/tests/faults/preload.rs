@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `fsync-pg_wal`, `fsync-base` | while it is there, fsync and fdatasync answer EIO for files below a directory `pg_wal`, `base`; each such answer appends a byte to `struck`. What is written below `pg_wal` meanwhile is lost, as the kernel may drop pages that it could not write |
 //! | `clock`, there when the process asks for the time first | every 250 ms the wall clock jumps between an hour ahead and an hour behind; each jump that the process sees appends a byte. The monotonic clock stays. A wait up to a time of the wall clock ends when that clock shows it, as with a clock that was really set |
+//! | `clock-behind` | while it is there, a clock that is wrong stays three hours behind |
 //!
 //! Nothing here allocates, and nothing is of the standard library: these functions are called
 //! before the process is set up, from within its allocator, and in each of its threads.
@@ -278,7 +279,12 @@ fn wrong_by() -> c_long {
     {
         note(&file);
     }
-    if step % 2 == 0 { WRONG_BY } else { -WRONG_BY }
+    let behind = fault(b"clock-behind").is_some_and(|file| is_there(&file));
+    match step % 2 {
+        _ if behind => -3 * WRONG_BY,
+        0 => WRONG_BY,
+        _ => -WRONG_BY,
+    }
 }
 
 #[unsafe(no_mangle)]
