@@ -21,4 +21,5 @@ pub mod restart;
 pub mod rows;
 pub mod spec;
 pub mod sums;
+pub mod throttle;
 pub mod version;

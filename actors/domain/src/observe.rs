@@ -12,6 +12,7 @@ use std::time::SystemTime;
 
 use crate::position::Offset;
 use crate::position::Partition;
+use crate::throttle::Held;
 
 /// What a projector does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -72,7 +73,7 @@ pub enum Stage {
     Index,
     /// Waiting for the commit.
     Commit,
-    /// Waiting as the rate limit says.
+    /// Waiting as the rate limit says, or for a throttle that holds the rebuild.
     Throttled,
     /// At the end of the log with nothing to do.
     Idle,
@@ -176,6 +177,8 @@ pub struct Observed {
     pub end_measured: Option<SystemTime>,
     /// When the last transaction was committed.
     pub last_commit: Option<SystemTime>,
+    /// What the throttle holds it for, while it does.
+    pub held: Held,
     /// Restarts by the supervisor.
     pub restarts: u64,
     /// Bytes held by the fold's table.
@@ -204,6 +207,7 @@ impl Observed {
             end: Offset(0),
             end_measured: None,
             last_commit: None,
+            held: Held::default(),
             restarts: 0,
             memory_bytes: 0,
             counts: EventCounts::default(),
@@ -249,6 +253,11 @@ impl Board {
         if let Some(observed) = self.lock().get_mut(id) {
             change(observed);
         }
+    }
+
+    /// Changes the state of every actor.
+    pub fn update_all(&self, change: impl Fn(&mut Observed)) {
+        self.lock().values_mut().for_each(change);
     }
 
     /// The state of one actor.

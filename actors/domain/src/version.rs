@@ -82,6 +82,12 @@ impl VersionState {
         matches!(self, Self::Building | Self::Ready | Self::Failed)
     }
 
+    /// Whether a version in this state is a rebuild, which may stand still for the sake of what
+    /// serves. One that serves or served goes on: readers, or a rollback, wait for its rows.
+    pub const fn may_be_held(self) -> bool {
+        matches!(self, Self::Building | Self::Ready)
+    }
+
     /// Whether projectors write to a version in this state.
     pub const fn is_projected(self) -> bool {
         matches!(

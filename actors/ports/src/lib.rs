@@ -8,6 +8,7 @@ pub mod history;
 pub mod membership;
 pub mod memory;
 pub mod pair;
+pub mod pressure;
 pub mod probe;
 pub mod registry;
 pub mod sink;
@@ -15,6 +16,7 @@ pub mod source;
 
 pub use history::History;
 pub use pair::PairReads;
+pub use pressure::Pressure;
 pub use registry::Registry;
 pub use sink::PartitionWriter;
 pub use sink::Sink;

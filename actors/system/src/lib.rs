@@ -21,6 +21,7 @@ mod context;
 pub mod dice;
 mod gate;
 mod history;
+mod governor;
 pub mod labour;
 mod member;
 mod observer;

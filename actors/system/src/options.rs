@@ -9,6 +9,7 @@ use refold_domain::fold::FoldOptions;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
 use refold_domain::restart::RestartPolicy;
+use refold_domain::throttle::Limits;
 use refold_ports::source::ReadLimit;
 
 /// Why a process projects.
@@ -97,6 +98,11 @@ pub struct ProjectorOptions {
     pub batch_age: Duration,
     /// Most events per second over all partitions of the process; `None` is no limit.
     pub rate_limit: Option<u64>,
+    /// What a rebuild may bear on the database; over a limit it applies nothing. Live is not held.
+    pub limits: Limits,
+    /// How often the database is looked at for that. What a rebuild writes in that time, and what
+    /// it has begun, goes over the limit.
+    pub look_every: Duration,
     /// Memory of the process in bytes. Three quarters of it are for the tables of
     /// bulk loads, an eighth for row caches, the rest for what is on the way.
     pub memory_bytes: usize,
@@ -163,6 +169,8 @@ impl Default for ProjectorOptions {
             batch: 10_000,
             batch_age: Duration::from_millis(50),
             rate_limit: None,
+            limits: Limits::DEFAULT,
+            look_every: Duration::from_secs(1),
             memory_bytes: 2 << 30,
             // One more than there are cores: a load that waits for the database leaves its core to a fold.
             workers: cores + 1,

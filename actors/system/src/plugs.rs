@@ -6,6 +6,7 @@ use std::sync::Arc;
 use refold_domain::fold::AnyProjection;
 use refold_domain::position::Partition;
 use refold_ports::LogSource;
+use refold_ports::Pressure;
 use refold_ports::Registry;
 use refold_ports::Sink;
 use refold_ports::membership::Group;
@@ -32,6 +33,7 @@ pub struct Plugs {
     pub(crate) probe: Option<Arc<dyn Probe>>,
     pub(crate) observer: Option<Arc<dyn BatchObserver>>,
     pub(crate) group: Option<Arc<dyn Group>>,
+    pub(crate) pressure: Option<Arc<dyn Pressure>>,
 }
 
 impl Plugs {
@@ -52,6 +54,7 @@ impl Plugs {
             probe: None,
             observer: None,
             group: None,
+            pressure: None,
         }
     }
 
@@ -59,6 +62,14 @@ impl Plugs {
     #[must_use]
     pub fn with_group(mut self, group: Arc<dyn Group>) -> Self {
         self.group = Some(group);
+        self
+    }
+
+    /// The same with somebody who looks at what a rebuild bears on. Without one nothing but the rate
+    /// limit holds a rebuild back.
+    #[must_use]
+    pub fn with_pressure(mut self, pressure: Arc<dyn Pressure>) -> Self {
+        self.pressure = Some(pressure);
         self
     }
 

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use crate::context::Context;
 use crate::context::Shared;
 use crate::gate::Gate;
+use crate::governor::Governor;
 use crate::member::Member;
 use crate::options::Mode;
 use crate::options::PartitionSelection;
@@ -75,6 +76,8 @@ pub struct ProjectorHandle {
     supervisor: ActorRef<SupervisorMsg>,
     status: watch::Receiver<Status>,
     readiness: JoinHandle<()>,
+    /// Holds a rebuild back; ends with the process.
+    _governor: Option<Governor>,
     shared: Shared,
     /// The place in the group, where one shares the partitions out.
     member: Option<Member>,
@@ -109,6 +112,7 @@ pub async fn start_projector(
         board,
     });
     let order = largest_first(&shared, &partitions).await?;
+    let governor = Governor::start(&shared).await;
     let (sender, status) = watch::channel(Status::default());
     // Not the status: two who wait for one watch are woken in an order that nobody decides.
     let all_reached_end = Arc::new(Notify::new());
@@ -134,6 +138,7 @@ pub async fn start_projector(
         supervisor,
         status,
         readiness,
+        _governor: governor,
         shared,
         member,
     })

@@ -1,10 +1,12 @@
-//! One rate limit for all partitions of a process.
+//! One pace for all partitions of a process: a rate limit, and a throttle that may hold them all.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use refold_domain::pace::Pace;
+use refold_domain::throttle::Held;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// A [`Pace`] that several threads take from.
@@ -12,14 +14,16 @@ use tokio::time::Instant;
 pub(crate) struct SharedPace {
     started: Instant,
     pace: Mutex<Pace>,
+    held: watch::Sender<Held>,
 }
 
 impl SharedPace {
-    /// A pace of `events_per_second`; `None` never waits.
+    /// A pace of `events_per_second`; `None` never waits. Nothing holds it yet.
     pub(crate) fn new(events_per_second: Option<u64>) -> Self {
         Self {
             started: Instant::now(),
             pace: Mutex::new(Pace::new(events_per_second, Duration::ZERO)),
+            held: watch::Sender::new(Held::default()),
         }
     }
 
@@ -27,5 +31,26 @@ impl SharedPace {
     pub(crate) fn take(&self, events: u64) -> Duration {
         let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
         pace.take(events, self.started.elapsed())
+    }
+
+    /// Says what holds the rebuild from now on.
+    pub(crate) fn hold(&self, held: Held) {
+        self.held.send_if_modified(|before| {
+            let is_news = *before != held;
+            *before = held;
+            is_news
+        });
+    }
+
+    /// What holds the rebuild.
+    pub(crate) fn held(&self) -> Held {
+        *self.held.borrow()
+    }
+
+    /// Waits until nothing holds the rebuild, and no longer than `patience`; whether that came.
+    pub(crate) async fn is_free_within(&self, patience: Duration) -> bool {
+        let mut held = self.held.subscribe();
+        let free = held.wait_for(|held| !held.is_any());
+        tokio::time::timeout(patience, free).await.is_ok()
     }
 }

@@ -12,6 +12,7 @@ mod process;
 mod rebuild;
 mod schedule;
 mod strikes;
+mod throttle;
 mod world;
 
 /// Supervision rests on unwinding: with `panic = "abort"` a panic in a fold

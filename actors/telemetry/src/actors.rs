@@ -11,6 +11,7 @@ use refold_domain::observe::Board;
 use refold_domain::observe::Observed;
 use refold_domain::observe::Phase;
 use refold_domain::observe::Stage;
+use refold_domain::throttle::Reason;
 
 use crate::names;
 use crate::names::Metric;
@@ -23,6 +24,7 @@ pub(crate) fn observe(meter: &Meter, board: &Board) {
     observe_time_per_stage(meter, board);
     observe_positions(meter, board);
     observe_replay(meter, board);
+    observe_throttle(meter, board);
 }
 
 fn observe_counts(meter: &Meter, board: &Board) {
@@ -89,21 +91,22 @@ fn observe_replay(meter: &Meter, board: &Board) {
     gauge(meter, board, &names::REPLAY_PROGRESS, |actor| {
         (actor.mode == REPLAY && actor.end_measured.is_some()).then(|| progress(actor))
     });
-    let board = board.clone();
-    meter
-        .u64_observable_gauge(names::REPLAY_RUNNING.instrument())
-        .with_description(names::REPLAY_RUNNING.meaning)
-        .with_callback(move |observer| {
-            let mut running: BTreeMap<Labels, u64> = BTreeMap::new();
-            for (id, actor) in board.all() {
-                let value = running.entry(version_labels(&id, &actor)).or_default();
-                *value = (*value).max(u64::from(is_replaying(&actor)));
-            }
-            for (labels, value) in running {
-                observer.observe(value, &attributes(labels));
-            }
-        })
-        .build();
+    flag(meter, board, &names::REPLAY_RUNNING, |id, actor, flags| {
+        raise(flags, version_labels(id, actor), is_replaying(actor));
+    });
+}
+
+fn observe_throttle(meter: &Meter, board: &Board) {
+    flag(meter, board, &names::THROTTLED, |id, actor, flags| {
+        raise(flags, version_labels(id, actor), actor.held.is_any());
+    });
+    flag(meter, board, &names::THROTTLE_REASON, |id, actor, flags| {
+        for reason in Reason::ALL {
+            let mut labels = version_labels(id, actor);
+            labels.push(("reason", reason.word().to_owned()));
+            raise(flags, labels, actor.held.get(reason));
+        }
+    });
 }
 
 fn is_replaying(actor: &Observed) -> bool {
@@ -172,6 +175,33 @@ fn counter(
             }
             for (labels, count) in sums {
                 observer.observe(count, &attributes(labels));
+            }
+        })
+        .build();
+}
+
+fn raise(flags: &mut BTreeMap<Labels, bool>, labels: Labels, up: bool) {
+    *flags.entry(labels).or_default() |= up;
+}
+
+/// A gauge that is 1 when any of the actors behind a label set raises it, else 0.
+fn flag(
+    meter: &Meter,
+    board: &Board,
+    metric: &'static Metric,
+    collect: impl Fn(&ActorId, &Observed, &mut BTreeMap<Labels, bool>) + Send + Sync + 'static,
+) {
+    let board = board.clone();
+    meter
+        .u64_observable_gauge(metric.instrument())
+        .with_description(metric.meaning)
+        .with_callback(move |observer| {
+            let mut flags = BTreeMap::new();
+            for (id, actor) in board.all() {
+                collect(&id, &actor, &mut flags);
+            }
+            for (labels, up) in flags {
+                observer.observe(u64::from(up), &attributes(labels));
             }
         })
         .build();

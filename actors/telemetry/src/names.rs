@@ -123,6 +123,22 @@ pub const REPLAY_RUNNING: Metric = Metric {
     labels: &["projection", "version"],
     meaning: "1 while any partition of the version works through history, else 0",
 };
+/// Whether a rebuild is held.
+pub const THROTTLED: Metric = Metric {
+    name: "refold_throttled",
+    kind: Kind::Gauge,
+    unit: "bool",
+    labels: &["projection", "version"],
+    meaning: "1 while the throttle holds the version's rebuild and nothing is applied, else 0",
+};
+/// What for.
+pub const THROTTLE_REASON: Metric = Metric {
+    name: "refold_throttle_reason",
+    kind: Kind::Gauge,
+    unit: "bool",
+    labels: &["projection", "version", "reason"],
+    meaning: "1 for each thing that is over its limit and holds the rebuild: replay-lag of a standby, slot-wal held back by a replication slot, wal as a whole",
+};
 /// Where the time goes.
 pub const ACTOR_STATE: Metric = Metric {
     name: "refold_actor_state_seconds_total",
@@ -202,7 +218,7 @@ pub const SHADOW_READS: Metric = Metric {
 };
 
 /// All of them.
-pub const ALL: [Metric; 18] = [
+pub const ALL: [Metric; 20] = [
     EVENTS_APPLIED,
     EVENTS_SKIPPED,
     LOG_READ_BYTES,
@@ -212,6 +228,8 @@ pub const ALL: [Metric; 18] = [
     LAST_COMMIT,
     REPLAY_PROGRESS,
     REPLAY_RUNNING,
+    THROTTLED,
+    THROTTLE_REASON,
     ACTOR_STATE,
     ACTOR_RESTARTS,
     VERSION_STATE,

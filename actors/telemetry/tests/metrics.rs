@@ -13,6 +13,8 @@ use refold_domain::observe::Phase;
 use refold_domain::observe::Stage;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
+use refold_domain::throttle::Held;
+use refold_domain::throttle::Reason;
 use refold_domain::version::VersionState;
 use refold_telemetry::BatchSize;
 use refold_telemetry::HttpRequest;
@@ -165,6 +167,27 @@ fn a_replay_that_reached_the_tail_is_not_running() {
     telemetry.observe_board(&board);
     let scrape = telemetry.render().expect("a scrape renders");
     assert_eq!(sample(&scrape, "refold_replay_running", &[]), Some(0.0));
+}
+
+#[test]
+fn a_rebuild_that_is_held_shows_that_and_what_for() {
+    let telemetry = telemetry();
+    let board = Board::new();
+    put(&board, 0, Phase::CatchingUp);
+    put(&board, 1, Phase::CatchingUp);
+    telemetry.observe_board(&board);
+    let shown = || {
+        let scrape = telemetry.render().expect("a scrape renders");
+        let of = |reason: &str| {
+            let label = format!("reason=\"{reason}\"");
+            sample(&scrape, "refold_throttle_reason", &[&label])
+        };
+        let throttled = sample(&scrape, "refold_throttled", &["version=\"accounts_v4\""]);
+        [throttled, of("replay-lag"), of("slot-wal"), of("wal")].map(Option::unwrap_or_default)
+    };
+    assert_eq!(shown(), [0.0, 0.0, 0.0, 0.0]);
+    board.update_all(|o| o.held = Held::default().with(Reason::SlotWal, true));
+    assert_eq!(shown(), [1.0, 0.0, 1.0, 0.0]);
 }
 
 #[test]

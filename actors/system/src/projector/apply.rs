@@ -41,6 +41,9 @@ enum Gathered {
 
 impl ProjectorState {
     pub(super) async fn apply(&mut self, mut apply: Box<Apply>) -> Result<Turn, Trouble> {
+        if self.is_held().await {
+            return Ok(Turn::On(Work::Applying(apply), Next::Pull));
+        }
         if apply.prepared.is_none() {
             match self.gather(&mut apply).await? {
                 Gathered::Some => {}

@@ -41,7 +41,7 @@ use refold_ports::probe::Edge;
 use refold_ports::probe::Word;
 
 /// Longest wait in one turn, so that other messages get in between.
-const LISTEN_EVERY: Duration = Duration::from_millis(50);
+pub(super) const LISTEN_EVERY: Duration = Duration::from_millis(50);
 
 /// The history that a bulk load takes.
 #[derive(Debug, Clone, Copy)]
@@ -283,7 +283,12 @@ impl ProjectorState {
     /// One step of the load: open the transaction, send a frame, or seal.
     pub(super) async fn load(&mut self, mut loading: Box<Loading>) -> Result<Turn, Trouble> {
         if loading.begun.is_none() {
-            return self.begin_load(loading).await;
+            // The last moment: what is begun is committed, or its snapshot would stay open.
+            return match self.is_held().await {
+                true if self.draining => Ok(Turn::End(Ending::Drained)),
+                true => Ok(Turn::On(Work::Loading(loading), Next::Pull)),
+                false => self.begin_load(loading).await,
+            };
         }
         match loading.run.next().await.map_err(Trouble::Failed)? {
             BulkEvent::Frame(tuples) => {

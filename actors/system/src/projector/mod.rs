@@ -10,6 +10,7 @@
 //! that is durable is in the store; an actor that dies loses nothing but time.
 
 mod apply;
+mod hold;
 mod load;
 mod msg;
 mod pending;

@@ -20,6 +20,7 @@ use super::ParkedArgs;
 use super::Percent;
 use super::RetireArgs;
 use super::Share;
+use super::ThrottleArgs;
 use super::repair::DiffArgs;
 use super::repair::RepairArgs;
 use super::runs::BenchArgs;
@@ -163,6 +164,9 @@ pub struct ProjectorArgs {
     /// Events per second over all partitions of this process; 0 is as fast as it goes.
     #[arg(long, default_value = "0")]
     pub rate_limit: Count,
+    /// What a replay may bear on the database.
+    #[command(flatten)]
+    pub throttle: ThrottleArgs,
     /// Park an event that cannot be decoded or folded, and all later events of its aggregate,
     /// instead of halting its partition in front of it: `refold parked` names them, and a version
     /// with parked events is promoted only by force.

@@ -16,6 +16,7 @@ mod repair;
 mod runs;
 mod seeded_corruptions;
 mod thousand_switches;
+mod throttle;
 mod verify;
 
 pub use args::*;
@@ -44,4 +45,6 @@ pub use repair::RepairArgs;
 pub use runs::*;
 pub use seeded_corruptions::BenchSeededCorruptionsArgs;
 pub use thousand_switches::BenchThousandSwitchesArgs;
+pub use throttle::Limit;
+pub use throttle::ThrottleArgs;
 pub use verify::VerifyArgs;

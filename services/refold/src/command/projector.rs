@@ -11,6 +11,7 @@ use refold_domain::position::Partition;
 use refold_ports::probe::Probe;
 use refold_source_kafka::GroupProtocol;
 use refold_source_kafka::KafkaGroup;
+use refold_store_postgres::PgPressure;
 use refold_store_postgres::PostgresSink;
 use refold_system::BatchObserver;
 use refold_system::CommittedBatch;
@@ -60,6 +61,7 @@ pub(crate) async fn run(
     );
     let registry = connect::registry(&session).await?;
     let failpoints = failpoints.map(|failpoints| failpoints as Arc<dyn Probe>);
+    let pressure = PgPressure::new(&session);
     let sink = PostgresSink::new(session);
     let sink = match &failpoints {
         Some(probe) => sink.with_probe(Arc::clone(probe)),
@@ -71,7 +73,8 @@ pub(crate) async fn run(
         Arc::new(sink),
         connect::as_registry(&registry),
     )
-    .with_observer(Arc::new(Batches(telemetry)));
+    .with_observer(Arc::new(Batches(telemetry)))
+    .with_pressure(Arc::new(pressure));
     let plugs = match failpoints {
         Some(probe) => plugs.with_probe(probe),
         None => plugs,
@@ -125,6 +128,7 @@ fn options(args: &ProjectorArgs) -> Result<ProjectorOptions, Failure> {
         batch: args.batch.0 as usize,
         batch_age: args.batch_age,
         rate_limit: Some(args.rate_limit.0).filter(|rate| *rate > 0),
+        limits: args.throttle.limits(),
         memory_bytes: args.memory.0 as usize,
         workers: args.workers.unwrap_or(defaults.workers),
         checkpoint_every: Some(args.checkpoint).filter(|every| !every.is_zero()),
@@ -137,6 +141,13 @@ fn options(args: &ProjectorArgs) -> Result<ProjectorOptions, Failure> {
         return Err(Failure::usage(
             "-catch-up belongs to -mode=replay: a live projector follows the log anyway",
         ));
+    }
+    if let Some(flag) = args.throttle.first_flag()
+        && args.mode == Mode::Live
+    {
+        return Err(Failure::usage(format!(
+            "{flag} belongs to -mode=replay: a live projector is never held back"
+        )));
     }
     Ok(options)
 }

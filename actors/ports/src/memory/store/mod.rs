@@ -22,8 +22,10 @@ use std::sync::PoisonError;
 
 use async_trait::async_trait;
 use refold_domain::position::Partition;
+use refold_domain::throttle::Readings;
 use refold_domain::version::VersionId;
 
+use crate::pressure::Pressure;
 use crate::sink::PartitionWriter;
 use crate::sink::Sink;
 use crate::sink::StoreError;
@@ -73,6 +75,16 @@ impl MemoryStore {
         self.lock().away = !reachable;
     }
 
+    /// Sets what every look at the store finds from now on.
+    pub fn set_pressure(&self, readings: Readings) {
+        self.lock().pressure = readings;
+    }
+
+    /// Looks so far, answered or not.
+    pub fn looks(&self) -> u64 {
+        self.lock().looks
+    }
+
     /// Commits that were asked for so far, failed ones included.
     pub fn commits(&self) -> u64 {
         self.lock().commits
@@ -118,5 +130,15 @@ impl Sink for MemoryStore {
     ) -> Result<Box<dyn PartitionWriter>, StoreError> {
         let lease = self.lock().take_over(wanted)?;
         Ok(Box::new(MemoryWriter::new(self.clone(), lease)))
+    }
+}
+
+#[async_trait]
+impl Pressure for MemoryStore {
+    async fn look(&self) -> Result<Readings, StoreError> {
+        let mut state = self.lock();
+        state.looks += 1;
+        state.reach()?;
+        Ok(state.pressure)
     }
 }

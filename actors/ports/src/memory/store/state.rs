@@ -19,6 +19,7 @@ use refold_domain::position::OffsetRange;
 use refold_domain::position::Partition;
 use refold_domain::spec::ProjectionSpec;
 use refold_domain::sums::Sums;
+use refold_domain::throttle::Readings;
 use refold_domain::version::VersionId;
 use refold_domain::version::VersionState;
 use tokio::time::Instant;
@@ -49,6 +50,10 @@ pub(super) struct State {
     pub(super) faults: BTreeMap<u64, CommitFault>,
     /// Whether no call is answered.
     pub(super) away: bool,
+    /// What a look finds.
+    pub(super) pressure: Readings,
+    /// Looks so far, answered or not.
+    pub(super) looks: u64,
     /// The rule that is left out.
     pub(super) omission: Option<Omission>,
     /// The marks that were read last, for a store that sets barriers at them.
