@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! process
+//!  |- Governor              holds a rebuild while the database falls behind
 //!  '- Supervisor            restarts, backs off, breaks, drains
 //!      |- Projector p0      owner of the mark of one (version, partition)
 //!      |   |- bulk thread   reads, folds, sorts and encodes history

@@ -19,6 +19,8 @@ mod other_log;
 mod outage;
 #[path = "bad_input/parking.rs"]
 mod parking;
+#[path = "bad_input/throttle.rs"]
+mod throttle;
 #[path = "bad_input/twice_or_never.rs"]
 mod twice_or_never;
 #[path = "bad_input/unclean.rs"]

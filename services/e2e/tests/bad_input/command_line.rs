@@ -33,6 +33,8 @@ fn a_wrong_command_line_is_told_apart_before_any_server_is_asked() {
         (&[v3], "--mode"),
         (&["-mode=live"], "--version"),
         (&["-mode=live", v3, "-catch-up"], "-catch-up"),
+        (&["-mode=live", v3, "-max-slot-wal=1GiB"], "-max-slot-wal"),
+        (&["-mode=replay", v3, "-max-wal=much"], "--max-wal"),
         (&["-mode=live", v3, "-from-offset=-5"], "-from-offset"),
         (&["-mode=live", v3, "-from-offset=ten"], "--from-offset"),
         (&["-mode=live", v3, "-batch=0"], "-batch"),
