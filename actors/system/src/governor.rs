@@ -6,7 +6,8 @@
 //! decides is still committed: `-batch` events of each partition that catches up, and one leaf or
 //! checkpoint of each of the `-workers`. A load that stood still inside of its `COPY` would keep
 //! the oldest snapshot of the database open and stop the vacuum of every table meanwhile. Folding
-//! goes on in memory; it writes nothing.
+//! goes on in memory; it writes nothing. A partition whose rows fit two frames of a copy leaves its
+//! place to the next one, so small partitions may all be folded when the rebuild goes on.
 //!
 //! A lease has no term: an epoch holds until somebody else takes the partition over, and the group's
 //! membership is a task of its own. So a projector that is held keeps its partition however long.
