@@ -35,7 +35,7 @@ pub fn switch_vector(live: &OffsetVector, new: &OffsetVector) -> Result<OffsetVe
 /// barrier waits at `switch`: exactly there, never past it.
 pub fn cut(from: Offset, to: Offset, switch: Option<Offset>) -> Offset {
     match switch {
-        Some(x) if from < x && x < to => x,
+        Some(x) if from < x => x.min(to),
         _ => to,
     }
 }

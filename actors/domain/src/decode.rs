@@ -101,3 +101,53 @@ pub fn event<'a, P: Projection>(
     };
     P::decode(&envelope.kind, payload)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::Offset;
+
+    fn record(value: Option<&[u8]>) -> Record<'_> {
+        Record {
+            offset: Offset(1),
+            ts_millis: 2,
+            key: b"k",
+            value,
+        }
+    }
+
+    #[test]
+    fn what_is_no_envelope_is_refused_with_the_reason() {
+        let tombstone = envelope(WireFormat::Proto, &record(None));
+        let sentence = "the record has no value, but this log keeps every event".to_owned();
+        assert_eq!(tombstone, Err(sentence));
+        for value in [&b"\xff\xff"[..], b"", b"{"] {
+            for format in [WireFormat::Proto, WireFormat::Json] {
+                let reason = refold_proto::decode(format, value).map_err(|e| e.to_string());
+                assert!(reason.is_err(), "{value:?}");
+                assert_eq!(envelope(format, &record(Some(value))), reason);
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_is_of_the_type_that_the_projection_declares() {
+        let (int, text) = (IdRef::Int(7), IdRef::Text("seven".into()));
+        assert_eq!(key::<i64>(&int), Ok(7));
+        assert_eq!(key::<String>(&text), Ok("seven".to_owned()));
+        let uuid = IdRef::Uuid([3; 16]);
+        assert_eq!(key::<Uuid>(&uuid), Ok(Uuid([3; 16])));
+        assert_eq!(
+            key::<i64>(&text),
+            Err(format!("the aggregate id {text:?} is not a bigint"))
+        );
+        assert_eq!(
+            key::<Uuid>(&int),
+            Err(format!("the aggregate id {int:?} is not a uuid"))
+        );
+        assert_eq!(
+            key::<String>(&int),
+            Err(format!("the aggregate id {int:?} is not a text"))
+        );
+    }
+}

@@ -35,4 +35,21 @@ mod tests {
             assert!(parse(text).is_err(), "{text}");
         }
     }
+
+    #[test]
+    fn each_unit_is_worth_what_its_name_says() {
+        for (text, seconds) in [
+            ("30s", 30.0),
+            ("2h", 7_200.0),
+            ("1.5m", 90.0),
+            ("0.5h", 1_800.0),
+        ] {
+            assert_eq!(parse(text), Ok(Duration::from_secs_f64(seconds)), "{text}");
+        }
+        let refused = parse("3 days").expect_err("no such unit");
+        assert_eq!(
+            refused,
+            "\"3 days\" is not a duration such as 500ms, 30s, 10m or 2h"
+        );
+    }
 }

@@ -439,4 +439,49 @@ mod tests {
             assert_ne!(other.fingerprint().hash, print.hash);
         }
     }
+
+    #[test]
+    fn a_chunk_that_is_used_again_keeps_nothing_of_before() {
+        let mut chunk = Chunk::new(Partition(3), Offset(10));
+        assert!(chunk.is_empty());
+        assert!(chunk.push(Offset(12), 7, b"key", Some(b"value")));
+        chunk.set_end_of_log(Offset(20));
+        assert!(!chunk.is_empty());
+        assert_eq!(chunk.unpacked(), b"keyvalue");
+        chunk.recycle(Partition(4), Offset(2));
+        assert_eq!(chunk.partition(), Partition(4));
+        assert_eq!((chunk.from(), chunk.to()), (Offset(2), Offset(2)));
+        assert_eq!((chunk.len(), chunk.bytes()), (0, 0));
+        assert!(chunk.is_empty() && chunk.unpacked().is_empty());
+        assert!(!chunk.end_of_log(), "the end was that of another read");
+        assert!(chunk.push(Offset(3), 7, b"k", None), "it goes on from 2");
+        assert_eq!(chunk.records().map(|r| r.key).collect::<Vec<_>>(), [b"k"]);
+    }
+
+    #[test]
+    fn the_end_of_the_log_is_known_once_a_reader_met_it_and_lies_behind_the_last_record() {
+        let mut chunk = Chunk::new(Partition(0), Offset(10));
+        assert!(chunk.push(Offset(12), 7, b"k", None));
+        assert_eq!((chunk.end_of_log(), chunk.log_end()), (false, None));
+        // Markers and holes lie behind the record.
+        chunk.set_end_of_log(Offset(15));
+        assert_eq!(
+            (chunk.end_of_log(), chunk.log_end()),
+            (true, Some(Offset(15)))
+        );
+        // It was asked for before the record was written.
+        chunk.set_end_of_log(Offset(11));
+        assert_eq!(chunk.log_end(), Some(Offset(13)));
+    }
+
+    #[test]
+    fn records_far_below_the_limit_are_taken_however_long_key_and_value_are() {
+        let long = vec![7; 70_000];
+        let mut chunk = Chunk::new(Partition(0), Offset(0));
+        for offset in 0..3 {
+            assert!(chunk.push(Offset(offset), 0, &long, Some(&long)));
+        }
+        assert_eq!(chunk.bytes(), 6 * long.len());
+        assert_eq!(chunk.get(2).and_then(|r| r.value), Some(&long[..]));
+    }
 }

@@ -271,3 +271,90 @@ impl Board {
         board.iter().map(|(k, v)| (k.clone(), v.clone())).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_phases_and_stages_are_those_of_answers_and_metrics() {
+        for (phase, word) in [
+            (Phase::Starting, "starting"),
+            (Phase::Replaying, "replaying"),
+            (Phase::Loading, "loading"),
+            (Phase::CatchingUp, "catching-up"),
+            (Phase::Live, "live"),
+            (Phase::Halted, "halted"),
+            (Phase::Broken, "broken"),
+            (Phase::Fenced, "fenced"),
+            (Phase::Stopped, "stopped"),
+        ] {
+            assert_eq!((phase.word(), phase.to_string().as_str()), (word, word));
+        }
+        assert_eq!(
+            Stage::ALL.map(Stage::word),
+            [
+                "fetch",
+                "fold",
+                "write",
+                "index",
+                "commit",
+                "throttled",
+                "idle"
+            ]
+        );
+    }
+
+    #[test]
+    fn time_is_added_up_stage_by_stage() {
+        let mut busy = Busy::default();
+        for (at, stage) in (1..).zip(Stage::ALL) {
+            busy.add(stage, Duration::from_secs(at));
+            busy.add(stage, Duration::from_secs(10 * at));
+        }
+        let times = Stage::ALL.map(|stage| busy.get(stage).as_secs());
+        assert_eq!(times, [11, 22, 33, 44, 55, 66, 77]);
+    }
+
+    #[test]
+    fn markers_and_holes_that_a_reader_has_passed_are_no_lag() {
+        let mut observed = Observed::starting("p", "live");
+        assert_eq!((observed.phase, observed.lag()), (Phase::Starting, 0));
+        (observed.next, observed.end) = (Offset(10), Offset(17));
+        assert_eq!(observed.lag(), 7);
+        observed.clear_to = Offset(15);
+        assert_eq!(observed.lag(), 2);
+        observed.next = Offset(17);
+        assert_eq!(observed.lag(), 0);
+    }
+
+    #[test]
+    fn an_actor_keeps_its_state_on_the_board_over_a_restart_until_it_leaves() {
+        let id = |version: &str, partition| ActorId {
+            version: version.to_owned(),
+            partition: Partition(partition),
+        };
+        let board = Board::new();
+        let of = |id: &ActorId| board.get(id).map(|observed| observed.restarts);
+        for id in [id("b_v1", 0), id("a_v1", 10), id("a_v1", 9)] {
+            board.enter(&id, Observed::starting("p", "live"));
+        }
+        board.update(&id("a_v1", 9), |observed| observed.restarts += 1);
+        board.update(&id("c_v1", 0), |observed| observed.restarts += 1);
+        board.enter(&id("a_v1", 9), Observed::starting("p", "replay"));
+        assert_eq!(of(&id("a_v1", 9)), Some(1), "what it was stays");
+        assert_eq!(of(&id("a_v1", 10)), Some(0));
+        assert_eq!(of(&id("c_v1", 0)), None, "nobody enters by a change");
+        let all = board
+            .all()
+            .into_iter()
+            .map(|(id, observed)| (id, observed.restarts));
+        assert_eq!(
+            all.collect::<Vec<_>>(),
+            [(id("a_v1", 9), 1), (id("a_v1", 10), 0), (id("b_v1", 0), 0)]
+        );
+        board.leave(&id("a_v1", 9));
+        assert_eq!(of(&id("a_v1", 9)), None);
+        assert_eq!(board.all().len(), 2);
+    }
+}

@@ -55,4 +55,21 @@ mod tests {
             assert_eq!(murmur2(text.as_bytes()) as i32, hash, "{text}");
         }
     }
+
+    #[test]
+    fn a_key_is_in_the_partition_of_its_hash_without_the_sign() {
+        // `Utils.toPositive(Utils.murmur2(key)) % partitions` of the Java client, of the hashes
+        // above: the sign bit is cut off, no absolute value is taken.
+        for (key, partitions, partition) in [
+            ("21", 7, 3),
+            ("foobar", 12, 6),
+            ("foobar", 10, 6),
+            ("abc", 12, 3),
+            ("abc", 1, 0),
+            ("abc", 0, 0),
+        ] {
+            let found = partition_of(key.as_bytes(), partitions);
+            assert_eq!(found, Partition(partition), "{key} of {partitions}");
+        }
+    }
 }

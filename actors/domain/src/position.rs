@@ -19,12 +19,8 @@ impl Offset {
     }
 
     /// How many offsets lie in `[self, end)`; 0 when `end` is not above.
-    pub const fn lag_to(self, end: Self) -> u64 {
-        if end.0 > self.0 {
-            (end.0 - self.0) as u64
-        } else {
-            0
-        }
+    pub fn lag_to(self, end: Self) -> u64 {
+        u64::try_from(end.0.saturating_sub(self.0)).unwrap_or(0)
     }
 }
 
@@ -84,5 +80,14 @@ mod tests {
     fn a_range_never_runs_backwards() {
         assert_eq!(OffsetRange::new(Offset(2), Offset(1)), None);
         assert!(OffsetRange::new(Offset(2), Offset(2)).is_some_and(OffsetRange::is_empty));
+        assert!(OffsetRange::new(Offset(2), Offset(3)).is_some_and(|range| !range.is_empty()));
+    }
+
+    #[test]
+    fn positions_are_shown_as_operators_know_them() {
+        assert_eq!(Partition(7).to_string(), "p7");
+        assert_eq!(Offset(-1).to_string(), "-1");
+        let range = OffsetRange::new(Offset(2), Offset(30)).expect("it ascends");
+        assert_eq!(range.to_string(), "[2, 30)");
     }
 }

@@ -111,4 +111,32 @@ mod tests {
             assert_eq!(verdict, Verdict::RestartAfter(policy.first_delay / 2));
         }
     }
+
+    #[test]
+    fn a_failure_is_forgotten_once_it_is_older_than_the_window_and_not_before() {
+        let policy = RestartPolicy {
+            intensity: 1,
+            window: Duration::from_secs(10),
+            ..RestartPolicy::default()
+        };
+        for (millis, broken) in [(9_999, true), (10_000, true), (10_001, false)] {
+            let mut history = RestartHistory::default();
+            history.failed(&policy, Duration::ZERO, 0.0);
+            let second = history.failed(&policy, Duration::from_millis(millis), 0.0);
+            assert_eq!(second == Verdict::Broken, broken, "{millis} ms later");
+        }
+    }
+
+    #[test]
+    fn jitter_spreads_a_delay_over_its_upper_half() {
+        let policy = RestartPolicy {
+            first_delay: Duration::from_secs(8),
+            ..RestartPolicy::default()
+        };
+        for (jitter, seconds) in [(0.0, 4), (0.25, 5), (0.5, 6), (1.0, 8), (7.0, 8), (-7.0, 4)] {
+            let verdict = RestartHistory::default().failed(&policy, Duration::ZERO, jitter);
+            let delay = Duration::from_secs(seconds);
+            assert_eq!(verdict, Verdict::RestartAfter(delay), "{jitter}");
+        }
+    }
 }

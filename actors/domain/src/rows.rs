@@ -64,3 +64,26 @@ impl EncodedRows {
         self.ends.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_row_is_a_tuple_behind_the_one_before_it() {
+        let mut rows = EncodedRows::new();
+        assert!(rows.is_empty() && rows.cells().next().is_none());
+        for cells in [&b"first"[..], b"", b"a longer one"] {
+            rows.push_with(3, |out| out.extend_from_slice(cells));
+        }
+        assert!(!rows.is_empty());
+        assert_eq!(rows.len(), 3);
+        let cells: Vec<_> = rows.cells().collect();
+        assert_eq!(cells, [&b"first"[..], b"", b"a longer one"]);
+        let tuples = b"\0\x03first\0\x03\0\x03a longer one";
+        assert_eq!(rows.bytes(), tuples);
+        assert_eq!(rows.clone().into_bytes(), tuples);
+        rows.clear();
+        assert_eq!(rows, EncodedRows::new());
+    }
+}

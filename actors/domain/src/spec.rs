@@ -98,3 +98,89 @@ impl ProjectionSpec {
         wanted.map(|c| c.name).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use refold_projection::ColumnType;
+
+    use super::*;
+
+    const fn column(name: &'static str, ty: ColumnType, compare: Compare) -> Column {
+        Column {
+            name,
+            ty,
+            nullable: false,
+            compare,
+        }
+    }
+
+    const COLUMNS: &[Column] = &[
+        column("kept", ColumnType::Int8, Compare::Same),
+        column("fixed", ColumnType::Int8, Compare::Differs),
+        column("added", ColumnType::Text, Compare::New),
+        column("too", ColumnType::Text, Compare::Same),
+    ];
+
+    fn spec() -> ProjectionSpec {
+        ProjectionSpec {
+            name: "pair",
+            number: 2,
+            replaces: Some(1),
+            key_type: KeyType::Int8,
+            columns: COLUMNS,
+            handles: &["Put", "Gone"],
+            differences: None,
+            merge: Merge::Ordered,
+            code: Fingerprint(5),
+        }
+    }
+
+    #[test]
+    fn columns_are_told_apart_by_how_they_compare_and_keep_their_order() {
+        assert_eq!(spec().label(), "pair_v2");
+        assert_eq!(spec().same_columns(), ["kept", "too"]);
+        assert_eq!(spec().differing_columns(), ["fixed"]);
+        let names = ["kept", "fixed", "added", "too", crate::sums::APPLIED_SEQ];
+        assert_eq!(spec().sum_layout().names(), names);
+    }
+
+    #[test]
+    fn a_code_hash_is_one_of_code_and_schema_and_of_nothing_else() {
+        type Change = fn(&mut ProjectionSpec);
+        let changed = |change: Change| {
+            let mut spec = spec();
+            change(&mut spec);
+            spec.code_hash()
+        };
+        let hash = spec().code_hash();
+        assert_eq!(hash.len(), 32);
+        assert!(
+            hash.bytes().all(|digit| digit.is_ascii_hexdigit()),
+            "{hash}"
+        );
+        let part_of_it: [Change; 9] = [
+            |spec| spec.code = Fingerprint(6),
+            |spec| spec.name = "pain",
+            |spec| spec.number = 3,
+            |spec| spec.key_type = KeyType::Text,
+            |spec| spec.columns = &COLUMNS[1..],
+            |spec| spec.columns = const { &[column("kept", ColumnType::Int4, Compare::Same)] },
+            |spec| spec.columns = const { &[column("kent", ColumnType::Int4, Compare::Same)] },
+            |spec| spec.handles = &["Put"],
+            // The same letters in other words.
+            |spec| spec.handles = &["PutG", "one"],
+        ];
+        let mut hashes: Vec<_> = part_of_it.into_iter().map(changed).collect();
+        hashes.push(hash.clone());
+        hashes.sort_unstable();
+        hashes.dedup();
+        assert_eq!(hashes.len(), 1 + part_of_it.len());
+        let no_part: [Change; 2] = [
+            |spec| spec.replaces = None,
+            |spec| spec.merge = Merge::KeepFirst,
+        ];
+        for change in no_part {
+            assert_eq!(changed(change), hash);
+        }
+    }
+}

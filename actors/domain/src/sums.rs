@@ -295,4 +295,57 @@ mod tests {
         let other = SumLayout::new(["a"]);
         assert!(Sums::from_bytes(&other, &sums.to_bytes()).is_err());
     }
+
+    #[test]
+    fn a_row_counts_in_every_column_of_its_own_bucket_and_nowhere_else() {
+        let layout = SumLayout::new(["a", "b"]);
+        assert_eq!(layout.names(), ["a", "b", APPLIED_SEQ]);
+        let mut used = [0; BUCKETS];
+        for key in 0..200 {
+            let mut sums = Sums::zero(&layout);
+            sums.add_row(&layout, &cell(key), &row(1, 2), 3);
+            assert_eq!(sums.rows(), 1);
+            let own = sums.counts().map(|rows| rows == 1);
+            for name in layout.names() {
+                let column = sums.column(&layout, name).expect("it has the column");
+                assert_eq!(column.len(), BUCKETS);
+                let not_zero = std::array::from_fn(|bucket| column[bucket] != 0);
+                assert_eq!(not_zero, own, "{name} of {key}");
+            }
+            let bucket = own.iter().position(|own| *own).expect("it has a bucket");
+            used[bucket] += 1;
+        }
+        assert!(used.iter().all(|keys| *keys > 0), "{used:?}");
+        assert_eq!(Sums::zero(&layout).column(&layout, "c"), None);
+    }
+
+    #[test]
+    fn a_version_number_counts_in_its_own_column_only() {
+        let layout = SumLayout::new(["a", "b"]);
+        let of = |applied_seq| {
+            let mut sums = Sums::zero(&layout);
+            sums.add_row(&layout, &cell(1), &row(1, 2), applied_seq);
+            sums
+        };
+        let differing = layout.names().iter().copied().filter(|name| {
+            let (three, four) = (of(3), of(4));
+            three.column(&layout, name) != four.column(&layout, name)
+        });
+        assert_eq!(differing.collect::<Vec<_>>(), [APPLIED_SEQ]);
+    }
+
+    #[test]
+    fn sums_of_parts_add_up_to_those_of_the_whole_and_a_row_taken_away_was_never_there() {
+        let layout = SumLayout::new(["a", "b"]);
+        let of = |keys: std::ops::Range<i64>| {
+            let mut sums = Sums::zero(&layout);
+            keys.for_each(|key| sums.add_row(&layout, &cell(key), &row(key, 7), 1));
+            sums
+        };
+        let mut merged = of(0..40);
+        merged.merge(&of(40..100));
+        assert_eq!((merged.rows(), &merged), (100, &of(0..100)));
+        merged.remove_row(&layout, &cell(99), &row(99, 7), 1);
+        assert_eq!((merged.rows(), merged), (99, of(0..99)));
+    }
 }

@@ -162,4 +162,30 @@ mod tests {
             assert_eq!(VersionState::parse(state.word()), Some(state));
         }
     }
+
+    #[test]
+    fn each_state_says_what_may_be_done_to_a_version() {
+        let table = VersionState::ALL.map(|state| {
+            let may = [
+                (state.is_projected(), "projected"),
+                (state.is_readable(), "readable"),
+                (state.may_be_aborted(), "aborted"),
+            ];
+            let may = may.iter().filter(|(may, _)| *may).map(|(_, word)| *word);
+            format!("{state}: {}", may.collect::<Vec<_>>().join(" "))
+        });
+        assert_eq!(
+            table,
+            [
+                "building: projected aborted",
+                "ready: projected readable aborted",
+                "active: projected readable",
+                "previous: projected readable",
+                "failed: aborted",
+                "retired: ",
+                "dropped: ",
+            ]
+        );
+        assert_eq!(VersionId(12).to_string(), "12");
+    }
 }

@@ -228,3 +228,38 @@ fn a_second_row_of_a_key_stays_without_a_partner() {
     let (counts, _) = diff(&plan(), &old, &[new_row(1, 10, 1)]);
     assert_eq!((counts.equal, counts.only_old), (1, 1));
 }
+
+#[test]
+fn counts_of_parts_are_added_up_field_by_field() {
+    let of = |n| DiffCounts {
+        rows_old: n,
+        rows_new: 2 * n,
+        equal: 3 * n,
+        expected: 4 * n,
+        unexpected: 5 * n,
+        missing_expected: 6 * n,
+        only_old: 7 * n,
+        only_new: 8 * n,
+        rule_tried: 9 * n,
+        rule_accepted: 10 * n,
+    };
+    let mut sum = of(1);
+    sum.add(&of(10));
+    assert_eq!(sum, of(11));
+    assert_eq!(sum.findings(), 11 * (5 + 6 + 7 + 8));
+    assert_eq!(sum.keys(), 11 * (3 + 4 + 5 + 6 + 7 + 8));
+}
+
+#[test]
+fn words_of_kinds_are_those_of_answers() {
+    let words = [
+        (Kind::Expected, "expected"),
+        (Kind::Unexpected, "unexpected"),
+        (Kind::MissingExpected, "missing-expected"),
+        (Kind::OnlyOld, "only-old"),
+        (Kind::OnlyNew, "only-new"),
+    ];
+    for (kind, word) in words {
+        assert_eq!(kind.word(), word);
+    }
+}

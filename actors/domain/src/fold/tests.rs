@@ -330,3 +330,9 @@ fn an_undecodable_event_halts_in_front_of_itself() {
     assert_eq!(halt.offset, Offset(1));
     assert!(!halt.reason.is_empty());
 }
+
+#[test]
+fn a_projection_without_types_still_shows_what_it_declares() {
+    let shown = format!("{:?}", erase(Ledger));
+    assert!(shown.contains("name: \"ledger\""), "{shown}");
+}
