@@ -91,14 +91,18 @@ impl Choice {
     /// place here.
     #[must_use]
     pub fn part(&self) -> Self {
-        let full = self.pairs.len() >= self.room;
-        let last = self.pairs.peek().map(|pair| pair.rank);
         Self {
             seed: self.seed,
             room: self.room,
-            ceiling: last.filter(|_| full).unwrap_or(self.ceiling),
+            ceiling: self.ceiling(),
             pairs: BinaryHeap::new(),
         }
+    }
+
+    /// The largest rank that has a place here.
+    fn ceiling(&self) -> u64 {
+        self.last_rank()
+            .map_or(self.ceiling, |last| last.min(self.ceiling))
     }
 
     /// The seed.
@@ -116,12 +120,7 @@ impl Choice {
     pub fn offer(&mut self, old: &RowRef<'_>, new: &RowRef<'_>) {
         // 63 bits, so that a rank is a number for the database too.
         let rank = xxh3_64_with_seed(new.key, self.seed) >> 1;
-        if self.room == 0 || rank > self.ceiling {
-            return;
-        }
-        if let Some(last) = self.last_rank()
-            && rank > last
-        {
+        if self.room == 0 || rank > self.ceiling() {
             return;
         }
         self.add(ChosenPair {
@@ -200,5 +199,34 @@ mod tests {
         let (one, two) = (chosen(1), chosen(2));
         let both = one.iter().filter(|key| two.contains(key)).count();
         assert!(both < 10, "{both} of 50 are the same");
+    }
+
+    #[test]
+    fn a_part_leaves_out_what_would_have_no_place_in_the_whole() {
+        let mut whole = Choice::new(9, 20);
+        assert_eq!(whole.seed(), 9);
+        (0..19).for_each(|key| offer(&mut whole, key));
+        assert_eq!(whole.last_rank(), None, "there is room for one more");
+        assert_eq!(whole.part().ceiling, u64::MAX);
+        (19..1_000).for_each(|key| offer(&mut whole, key));
+        let last = whole.last_rank().expect("it is full");
+        let pairs = whole.clone().into_pairs();
+        assert_eq!(pairs.iter().map(|pair| pair.rank).max(), Some(last));
+        assert!(last < 1 << 63, "{last} is a number for the database");
+
+        // A part of a part knows it too.
+        let mut part = whole.part().part();
+        (0..1_000).for_each(|key| offer(&mut part, key));
+        assert_eq!(part.seed(), 9);
+        assert_eq!(part.into_pairs(), pairs, "the last one is not left out");
+        let mut others = whole.part();
+        (1_000..1_200).for_each(|key| offer(&mut others, key));
+        let others = others.into_pairs();
+        assert!(!others.is_empty() && others.len() < 20, "{}", others.len());
+        assert!(others.iter().all(|pair| pair.rank < last));
+
+        let mut none = Choice::new(9, 0);
+        (0..10).for_each(|key| offer(&mut none, key));
+        assert!(none.into_pairs().is_empty());
     }
 }

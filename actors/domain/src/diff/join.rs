@@ -75,7 +75,7 @@ impl<'p> PairJoin<'p> {
 
     /// Bytes that are held.
     pub fn memory_bytes(&self) -> usize {
-        self.bytes.capacity() + self.places.capacity() * 8 / 7 * (size_of::<Place>() + 1)
+        self.bytes.capacity() + self.places.allocation_size()
     }
 
     /// Keeps a row of the old version. A second row of a key is left without a partner.

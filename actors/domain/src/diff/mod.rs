@@ -9,6 +9,8 @@ mod choice;
 mod join;
 mod plan;
 mod point;
+#[cfg(test)]
+mod rule_tests;
 mod samples;
 mod share;
 #[cfg(test)]

@@ -218,8 +218,14 @@ fn a_row_that_is_cut_short_or_too_long_is_a_finding() {
     let mut long = new_row(2, 10, 1);
     long.1.extend_from_slice(&[0, 0, 0, 0]);
     let old = [old_row(1, 10, 1), old_row(2, 10, 1)];
-    let (counts, _) = diff(&plan(), &old, &[short, long]);
+    let (counts, samples) = diff(&plan(), &old, &[short.clone(), long]);
     assert_eq!(counts.unexpected, 2);
+    let (counts, more) = diff(&plan(), &[short], &[new_row(1, 10, 1)]);
+    assert_eq!(counts.unexpected, 1);
+    for sample in samples.iter().chain(&more) {
+        let sentence = "a row has other columns than its version declares";
+        assert_eq!(sample.detail, sentence);
+    }
 }
 
 #[test]
@@ -262,4 +268,149 @@ fn words_of_kinds_are_those_of_answers() {
     for (kind, word) in words {
         assert_eq!(kind.word(), word);
     }
+}
+
+#[test]
+fn a_row_that_waits_for_its_partner_takes_its_bytes_and_a_place() {
+    let plan = plan();
+    let mut join = PairJoin::new(&plan, 10, Choice::new(7, 100));
+    assert_eq!(join.memory_bytes(), 0);
+    let rows = 10_000;
+    for at in 0..rows {
+        let (key, cells_of, applied_seq, off) = old_row(at, 1, 2);
+        join.keep_old(&RowRef {
+            key: &cells(&[key]),
+            cells: &cells_of,
+            applied_seq,
+            off: Offset(off),
+        });
+    }
+    // A key, three columns and the position; where it stands, and a byte of its hash.
+    let least = rows as usize * (4 * 12 + 16 + 17);
+    let found = join.memory_bytes();
+    assert!((least..=2 * least).contains(&found), "{found}, not {least}");
+}
+
+#[test]
+fn of_each_kind_as_many_samples_are_kept_as_are_wanted() {
+    let plan = plan();
+    for wanted in [0, 1, 2, 9] {
+        let mut join = PairJoin::new(&plan, wanted, Choice::new(7, 100));
+        let row = |key: &i64, cells_of: &[u8], join: &mut PairJoin<'_>, old: bool| {
+            let key = cells(&[*key]);
+            let row = RowRef {
+                key: &key,
+                cells: cells_of,
+                applied_seq: 3,
+                off: Offset(1_000),
+            };
+            if old {
+                join.keep_old(&row)
+            } else {
+                join.meet_new(&row)
+            }
+        };
+        // Five keys of the old version only, five that differ, five of the new one only.
+        for key in 0..10 {
+            row(&key, &cells(&[-1, 10, 1]), &mut join, true);
+        }
+        for key in 5..15 {
+            row(&key, &cells(&[1, -2, 11]), &mut join, false);
+        }
+        let samples = join.finish().samples;
+        for kind in [Kind::OnlyOld, Kind::Unexpected, Kind::OnlyNew] {
+            let kept = samples.iter().filter(|s| s.kind == kind).count();
+            assert_eq!(kept, wanted.min(5), "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn columns_that_both_versions_must_agree_on_are_known_in_either_direction() {
+    let (old, new) = (spec(1, OLD_COLUMNS, None), spec(2, NEW_COLUMNS, Some(1)));
+    for (from, to) in [(&old, &new), (&new, &old)] {
+        let columns = comparable_columns(from, to);
+        assert_eq!(columns, Ok(vec!["kept", "applied_seq"]));
+    }
+    // Other events: their numbers cannot be compared.
+    let deaf = ProjectionSpec {
+        handles: &["Happened", "Changed"],
+        ..new
+    };
+    assert_eq!(comparable_columns(&old, &deaf), Ok(vec!["kept"]));
+    let again = ProjectionSpec {
+        number: 9,
+        ..deaf.clone()
+    };
+    assert_eq!(
+        comparable_columns(&deaf, &again),
+        Ok(vec!["fixed", "added", "kept", "applied_seq"])
+    );
+    let unrelated = comparable_columns(&old, &spec(7, NEW_COLUMNS, None));
+    assert_eq!(
+        unrelated.map_err(|e| e.to_string()),
+        Err(
+            "neither pair_v1 nor pair_v7 declares that it replaces the other, \
+             so nothing says which columns must be equal"
+                .to_owned()
+        )
+    );
+}
+
+#[test]
+fn one_fold_is_one_code_and_the_same_columns() {
+    let old = spec(1, OLD_COLUMNS, None);
+    let new = spec(2, NEW_COLUMNS, Some(1));
+    // Neither the code alone nor the columns alone make a fold.
+    let same_code = ProjectionSpec {
+        code: old.code,
+        ..new.clone()
+    };
+    let same_columns = ProjectionSpec {
+        columns: NEW_COLUMNS,
+        ..old.clone()
+    };
+    for (from, to) in [(&old, &same_code), (&same_columns, &new)] {
+        assert_eq!(
+            comparable_columns(from, to),
+            Ok(vec!["kept", "applied_seq"])
+        );
+        let plan = PairPlan::of(from, to).expect("the second replaces the first");
+        assert_eq!(plan.differing_columns(), ["fixed"]);
+    }
+}
+
+#[test]
+fn positions_are_compared_where_both_versions_see_the_same_events() {
+    let new = ProjectionSpec {
+        handles: &["Happened", "Changed"],
+        ..spec(2, NEW_COLUMNS, Some(1))
+    };
+    let plan = PairPlan::of(&spec(1, OLD_COLUMNS, None), &new).expect("it replaces the first");
+    assert_eq!(plan.same_columns(), ["kept"]);
+    let mut later = new_row(1, 10, 1);
+    (later.2, later.3) = (4, 2_000);
+    let rows = [old_row(1, 10, 1)];
+    let (counts, _) = diff(&plan, &rows, std::slice::from_ref(&later));
+    assert_eq!((counts.equal, counts.findings()), (1, 0));
+    for (seq, off) in [(4, 1_001), (3, 2_000)] {
+        (later.2, later.3) = (seq, off);
+        let (counts, _) = diff(&super::tests::plan(), &rows, std::slice::from_ref(&later));
+        assert_eq!(counts.unexpected, 1, "{seq} {off}");
+    }
+}
+
+#[test]
+fn a_column_is_the_same_one_by_its_name_and_its_type() {
+    const TEXT: &[Column] = &[Column {
+        ty: ColumnType::Text,
+        ..column("kept", Compare::Same)
+    }];
+    let refused = PairPlan::of(&spec(1, OLD_COLUMNS, None), &spec(2, TEXT, Some(1)));
+    assert_eq!(
+        refused
+            .expect_err("it is a number in the old one")
+            .to_string(),
+        "pair_v2 compares its column kept with pair_v1, which has no such column of that type"
+    );
 }

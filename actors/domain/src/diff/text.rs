@@ -79,3 +79,73 @@ fn hex(bytes: &[u8]) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use refold_projection::CellValue;
+    use refold_projection::Compare;
+    use refold_projection::Json;
+    use refold_projection::Timestamp;
+    use refold_projection::Uuid;
+
+    use super::*;
+
+    fn shown<T: CellValue>(value: T) -> String {
+        let mut cell = Vec::new();
+        value.write(&mut cell);
+        cell_text(T::TYPE, &cell)
+    }
+
+    #[test]
+    fn values_are_shown_as_people_read_them() {
+        assert_eq!(shown(-7_i64), "-7");
+        assert_eq!(shown(7_i32), "7");
+        assert_eq!([shown(true), shown(false)], ["true", "false"]);
+        assert_eq!(shown("na\"ve".to_owned()), r#""na\"ve""#);
+        assert_eq!(shown(Timestamp(946_684_800_000_005)), "5");
+        let json = Json::parse(r#"{"a":1}"#).expect("it is JSON");
+        assert_eq!(shown(json), r#""{\"a\": 1}""#);
+        assert_eq!(shown(vec![0_u8, 255]), "0x00ff");
+        assert_eq!(shown(Uuid([7; 16])), format!("0x{}", "07".repeat(16)));
+        assert_eq!(shown(None::<i64>), "null");
+        assert_eq!(key_text(KeyType::Text, b"\0\0\0\x01k"), "\"k\"");
+    }
+
+    #[test]
+    fn long_values_are_cut_where_they_pass_the_limit() {
+        assert_eq!(shown("é".repeat(80)), format!("{:?}", "é".repeat(80)));
+        assert_eq!(shown("é".repeat(81)), format!("{:?}...", "é".repeat(80)));
+        assert_eq!(shown(vec![1_u8; 40]), format!("0x{}", "01".repeat(40)));
+        assert_eq!(shown(vec![1_u8; 41]), format!("0x{}...", "01".repeat(40)));
+    }
+
+    #[test]
+    fn what_is_no_such_value_is_shown_as_its_bytes_and_a_broken_row_by_the_reason() {
+        let two = b"\0\0\0\x02\xff\xfe";
+        for ty in [
+            ColumnType::Int8,
+            ColumnType::Int4,
+            ColumnType::Bool,
+            ColumnType::Text,
+        ] {
+            assert_eq!(cell_text(ty, two), "0xfffe", "{ty:?}");
+        }
+        let column = |ty| Column {
+            name: "a",
+            ty,
+            nullable: true,
+            compare: Compare::Same,
+        };
+        let columns = [ColumnType::Bool, ColumnType::Int4, ColumnType::Int8].map(column);
+        let mut cells = Vec::new();
+        true.write(&mut cells);
+        None::<i32>.write(&mut cells);
+        8_i64.write(&mut cells);
+        assert_eq!(row_text(&columns, &cells), ["true", "null", "8"]);
+        let cut = &cells[..cells.len() - 1];
+        assert_eq!(
+            row_text(&columns, cut),
+            ["true", "null", "cell 2: 8 bytes announced, 7 left"]
+        );
+    }
+}
