@@ -1,5 +1,8 @@
 //! The apply engine: batches on top of rows that the table holds.
 
+#[cfg(test)]
+mod heap_tests;
+
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -121,9 +124,10 @@ impl<P: Projection> ApplyFold for Apply<P> {
             let Some(slot) = self.cache.get_mut(&key) else {
                 return Err("the row was not fetched before it was folded".to_owned());
             };
-            let before = slot.clone();
+            // A copy of a text may own less than the text does.
+            let (before, heap_before) = (slot.clone(), slot.heap_bytes());
             let (outcome, gap) = step(&*self.projection, slot, &incoming, &key, record.offset)?;
-            self.heap_bytes = self.heap_bytes + slot.heap_bytes() - before.heap_bytes();
+            self.heap_bytes = self.heap_bytes + slot.heap_bytes() - heap_before;
             if slot.offset != before.offset {
                 self.undo.entry(key.clone()).or_insert(before);
             }
@@ -184,8 +188,6 @@ impl<P: Projection> ApplyFold for Apply<P> {
     }
 
     fn memory_bytes(&self) -> usize {
-        let entry = size_of::<(P::Key, Slot<P::Row>)>() + 1;
-        let slots = (self.cache.capacity() + self.undo.capacity()) * 8 / 7;
-        slots * entry + self.heap_bytes
+        self.cache.allocation_size() + self.undo.allocation_size() + self.heap_bytes
     }
 }

@@ -9,6 +9,9 @@
 //! asked for in loops of its own: most of it misses the address cache too, and only
 //! misses that follow closely on each other are looked up side by side.
 
+#[cfg(test)]
+mod heap_tests;
+
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;

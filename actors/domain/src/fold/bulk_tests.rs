@@ -21,9 +21,11 @@ proptest! {
     fn keys_that_are_given_up_anywhere_are_folded_later_and_counted_once(
         script in scripts(),
         splits in prop::collection::vec(0..24usize, 0..5),
+        holes in 0..2i64,
     ) {
-        let chunk = chunk_of(&script, 1);
+        let chunk = chunk_of(&script, holes);
         let mut engine = erase(Ledger).bulk_fold(OPTIONS);
+        prop_assert!(engine.is_whole());
         let mut counted = 0;
         let mut report = FoldReport::before(&chunk, 0);
         for at in 0..script.len() {
@@ -119,5 +121,50 @@ fn an_event_of_a_key_that_was_given_up_halts_the_history_of_all_keys() {
             assert_eq!(report.next, Offset(poisoned), "after {halves} halves");
             assert_eq!(report.halt.map(|h| h.offset), Some(Offset(poisoned)));
         }
+    }
+}
+
+#[test]
+fn a_fold_of_keys_that_were_given_up_is_not_the_whole_history() {
+    let script: Script = (0..100).map(|id| (id, 2)).collect();
+    let chunk = chunk_of(&script, 0);
+    let mut engine = erase(Ledger).bulk_fold(OPTIONS);
+    let report = engine.fold(&chunk, 0, END);
+    assert!(engine.is_whole());
+    assert!(engine.give_up_half(report.next));
+    let mut run = engine.into_tuples();
+    while run.next_tuples(1 << 20).is_some() {}
+    let rest = run.rest().expect("half of the keys");
+    assert!(!rest.is_whole());
+}
+
+#[test]
+fn rows_are_handed_out_until_they_are_as_many_bytes_as_was_asked_for() {
+    let script: Script = (0..10).map(|id| (id, 2)).collect();
+    let chunk = chunk_of(&script, 0);
+    let folded = || {
+        let mut engine = erase(Ledger).bulk_fold(OPTIONS);
+        engine.fold(&chunk, 0, END);
+        engine
+    };
+    let all = folded()
+        .into_tuples()
+        .next_tuples(1 << 20)
+        .expect("ten rows");
+    let row = all.len() / 10;
+    for (bytes, rows) in [(1, 1), (2 * row - 1, 2), (2 * row, 2), (2 * row + 1, 3)] {
+        let lengths = |next: &mut dyn FnMut() -> Option<Vec<u8>>| {
+            let mut left = 10;
+            while let Some(tuples) = next() {
+                assert_eq!(tuples.len(), row * rows.min(left), "{bytes}");
+                left -= rows.min(left);
+            }
+            assert_eq!(left, 0);
+        };
+        let mut run = folded().into_tuples();
+        lengths(&mut || run.next_tuples(bytes));
+        let engine = folded();
+        let mut run = SnapshotRun::new(&ProjectionSpec::of::<Ledger>());
+        lengths(&mut || engine.next_snapshot_tuples(bytes, &mut run));
     }
 }

@@ -46,7 +46,7 @@ pub(super) fn prefer_huge_pages<T>(buffer: &mut Vec<T>) {
     let page = rustix::param::page_size();
     let start = buffer.as_mut_ptr().cast::<u8>();
     let skip = start.align_offset(page);
-    let whole = bytes.saturating_sub(skip) / page * page;
+    let whole = whole_pages(bytes, skip, page);
     // SAFETY: `[start + skip, start + skip + whole)` lies in the buffer's own allocation, and
     // this advice changes neither its content nor its mapping.
     let advised = unsafe {
@@ -58,4 +58,28 @@ pub(super) fn prefer_huge_pages<T>(buffer: &mut Vec<T>) {
     };
     // An old kernel, or one where huge pages are switched off.
     let _ = advised;
+}
+
+/// Bytes of the whole pages of `page` bytes that begin `skip` bytes into a buffer of `bytes`.
+fn whole_pages(bytes: usize, skip: usize, page: usize) -> usize {
+    bytes.saturating_sub(skip) / page * page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_is_given_about_whole_pages_inside_the_buffer() {
+        for (bytes, skip, whole) in [
+            (8_192, 0, 8_192),
+            (8_192, 1, 4_096),
+            (8_191, 0, 4_096),
+            (12_000, 100, 8_192),
+            (4_095, 0, 0),
+            (100, 4_000, 0),
+        ] {
+            assert_eq!(whole_pages(bytes, skip, 4_096), whole, "{bytes} {skip}");
+        }
+    }
 }

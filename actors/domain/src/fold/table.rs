@@ -199,9 +199,7 @@ impl<K: Key, R: Row> Table<K, R> {
         places.sort_unstable();
         // Equal prefixes (long texts, UUIDs) are put in order by the whole keys.
         for equal in places.chunk_by_mut(|a, b| a.0 == b.0) {
-            if equal.len() > 1 {
-                equal.sort_unstable_by(|a, b| self.at(a.1).key.cmp(&self.at(b.1).key));
-            }
+            equal.sort_unstable_by(|a, b| self.at(a.1).key.cmp(&self.at(b.1).key));
         }
         SortedPlaces { places, next: 0 }
     }
@@ -322,9 +320,7 @@ fn blank(words: usize) -> Vec<u64> {
 
 /// Words of an index for so many keys: less than three quarters full, a power of two.
 fn index_for(keys: usize) -> usize {
-    (keys + keys / 2 + 1)
-        .next_power_of_two()
-        .max(SMALLEST_INDEX)
+    (keys + keys / 2).next_power_of_two().max(SMALLEST_INDEX)
 }
 
 /// The upper half of a hash addresses the index and tells most strangers apart
@@ -336,7 +332,7 @@ const fn tag_of(hash: u64) -> u32 {
 
 #[inline]
 const fn word_of(tag: u32, place: u32) -> u64 {
-    (tag as u64) << 32 | (place as u64 + 1)
+    ((tag as u64) << 32) + (place as u64 + 1)
 }
 
 /// Of a word that is not [`EMPTY`].

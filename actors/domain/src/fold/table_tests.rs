@@ -10,6 +10,8 @@ use refold_projection::Uuid;
 use refold_projection::cell::CellError;
 use refold_projection::cell::CellReader;
 
+use super::table::Entry;
+use super::table::SortedPlaces;
 use super::table::Table;
 
 /// A row without columns: the table does not look at rows.
@@ -131,4 +133,66 @@ fn a_table_of_several_segments_holds_every_key_and_its_bytes_grow_with_it() {
     assert_eq!(keys_in_order(&table), expected(&keys));
     assert_eq!(table.entries().count(), keys.len());
     assert_eq!(table.entries_from(299_990).count(), 10);
+}
+
+#[test]
+fn keys_of_one_hash_are_told_apart_and_the_newest_of_them_can_be_taken_back() {
+    // Words of the index where their chain begins: at its start, inside, and over its end.
+    for word in [0_u64, 7, 60, 63] {
+        let hash = word << 32;
+        let mut table = Table::<i64, Nothing>::new(RandomState::default());
+        for key in 0..20 {
+            assert!(table.find_or_insert(&key, hash).1, "{key} is new");
+        }
+        for key in (0..20).rev() {
+            let (entry, fresh) = table.find_or_insert(&key, hash);
+            assert_eq!((entry.key, fresh), (key, false));
+        }
+        assert!(table.find_or_insert(&20, hash).1);
+        table.take_back(hash);
+        assert_eq!(table.len(), 20);
+        // Another key in its place, and the same one behind it.
+        assert!(table.find_or_insert(&21, hash).1);
+        assert!(table.find_or_insert(&20, hash).1);
+        assert!(!table.find_or_insert(&21, hash).1);
+        // They stay apart when the index grows.
+        for key in 100..400_i64 {
+            table.find_or_insert(&key, (key as u64) << 32);
+        }
+        for key in 0..22 {
+            assert!(!table.find_or_insert(&key, hash).1, "{key} of word {word}");
+        }
+        assert_eq!(table.len(), 322);
+    }
+}
+
+#[test]
+fn a_table_is_as_large_as_its_keys_need_and_three_quarters_of_its_index_are_used() {
+    let entry = size_of::<Entry<i64, Nothing>>();
+    let table_of = |keys: i64| {
+        let mut table = Table::<i64, Nothing>::new(RandomState::default());
+        let keys: Vec<_> = (0..keys).collect();
+        count_visits(&mut table, &keys);
+        table
+    };
+    assert_eq!(table_of(0).bytes(), 0);
+    assert_eq!(table_of(1).bytes(), entry + 64 * 8);
+    // Entries are allocated for a power of two of them.
+    assert_eq!(table_of(48).bytes(), 64 * entry + 64 * 8);
+    assert_eq!(table_of(49).bytes(), 64 * entry + 128 * 8);
+    assert_eq!(table_of(96).bytes(), 128 * entry + 128 * 8);
+    assert_eq!(table_of(97).bytes(), 128 * entry + 256 * 8);
+    // An index that is made anew is at most two thirds full.
+    for (keys, entries, words) in [
+        (1, 1, 64),
+        (42, 64, 64),
+        (43, 64, 64),
+        (44, 64, 128),
+        (1_000, 1_024, 2_048),
+    ] {
+        let mut table = table_of(keys);
+        table.retain(|_| true, |_| ());
+        assert_eq!(table.bytes(), entries * entry + words * 8, "{keys}");
+    }
+    assert_eq!(SortedPlaces::bytes_for(1_000), 16_000);
 }

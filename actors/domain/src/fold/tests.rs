@@ -336,3 +336,139 @@ fn a_projection_without_types_still_shows_what_it_declares() {
     let shown = format!("{:?}", erase(Ledger));
     assert!(shown.contains("name: \"ledger\""), "{shown}");
 }
+
+/// A ledger whose aggregates have names, which own memory as their rows do.
+pub(super) struct Named;
+
+impl Projection for Named {
+    type Key = String;
+    type Event<'a> = Option<i64>;
+    type Row = Entry;
+    const NAME: &'static str = "named";
+    const VERSION: u32 = 1;
+    const HANDLES: &'static [&'static str] = Ledger::HANDLES;
+    const CODE: Fingerprint = Fingerprint(3);
+
+    fn decode<'a>(kind: &'a str, payload: Payload<'a>) -> Result<Option<i64>, DecodeError> {
+        Ledger::decode(kind, payload)
+    }
+
+    fn fold(&self, row: Option<Entry>, event: &Envelope<'_, Option<i64>>) -> Change<Entry> {
+        Ledger.fold(row, event)
+    }
+}
+
+/// The same events under names of `length` bytes.
+pub(super) fn named_chunk_of(script: &[(i64, u8)], length: usize) -> Chunk {
+    let numbered = chunk_of(script, 0);
+    let mut chunk = Chunk::new(Partition(0), Offset(0));
+    for (record, (id, _)) in numbered.records().zip(script) {
+        let value = record.value.expect("every record has a value");
+        let mut event = crate::decode::envelope(OPTIONS.wire, &record).expect("an envelope");
+        let name = format!("{id:0>length$}");
+        event.id = IdRef::Text(Cow::Borrowed(&name));
+        let mut value = Vec::with_capacity(value.len() + length);
+        event.encode_to(&mut value);
+        assert!(chunk.push(record.offset, 0, name.as_bytes(), Some(&value)));
+    }
+    chunk
+}
+
+/// Records of a chunk as a log that holds some of them again.
+fn repeated(chunk: &Chunk, indexes: &[usize]) -> Chunk {
+    let mut repeated = Chunk::new(Partition(0), Offset(0));
+    for (offset, index) in (0..).zip(indexes) {
+        let record = chunk.get(*index).expect("a record");
+        assert!(repeated.push(Offset(offset), 0, record.key, record.value));
+    }
+    repeated
+}
+
+/// What both engines report of a chunk, which has to be the same.
+fn report_of(chunk: &Chunk, options: FoldOptions) -> FoldReport {
+    let of_bulk = erase(Ledger).bulk_fold(options).fold(chunk, 0, END);
+    let sums = Sums::zero(&ProjectionSpec::of::<Ledger>().sum_layout());
+    let mut engine = erase(Ledger).apply_fold(options, sums, 1 << 20);
+    let asked = engine.missing(chunk, 0, END);
+    engine.load(&asked, &[]).expect("no rows");
+    assert_eq!(engine.fold(chunk, 0, usize::MAX, END), of_bulk);
+    of_bulk
+}
+
+#[test]
+fn both_engines_count_what_became_of_each_event() {
+    let whole = chunk_of(&[(1, 2), (1, 1), (2, 3), (1, 0), (2, 1), (2, 1)], 0);
+    let chunk = repeated(&whole, &[0, 1, 0, 2, 3, 1, 4, 5, 3, 2]);
+    let report = report_of(&chunk, OPTIONS);
+    assert_eq!((report.applied, report.unhandled), (3, 3));
+    assert_eq!(report.duplicates, 4);
+    assert_eq!((report.index, report.next), (10, Offset(10)));
+    let last = chunk.get(9).map(|record| record.fingerprint());
+    assert_eq!((report.last_record, report.halt), (last, None));
+}
+
+#[test]
+fn versions_that_jump_are_gaps_where_the_log_is_complete_and_nowhere_else() {
+    let whole = chunk_of(&[(1, 2), (1, 3), (1, 4)], 0);
+    let holed = repeated(&whole, &[0, 2]);
+    let compacted = FoldOptions {
+        complete_log: false,
+        ..OPTIONS
+    };
+    let gaps = |options| report_of(&holed, options).gaps.len();
+    assert_eq!((gaps(OPTIONS), gaps(compacted)), (1, 0));
+}
+
+#[test]
+fn an_event_that_the_author_cannot_decode_is_named_with_the_reason() {
+    let mut chunk = Chunk::new(Partition(0), Offset(0));
+    let good = chunk_of(&[(7, 2)], 0);
+    let mut value = good.get(0).and_then(|r| r.value).expect("a value").to_vec();
+    let digit = value.last_mut().expect("it ends with its payload");
+    *digit = b'x';
+    assert!(chunk.push(Offset(0), 0, b"7", Some(&value)));
+    let halt = Halt {
+        offset: Offset(0),
+        reason: "event Add cannot be decoded: invalid digit found in string".to_owned(),
+    };
+    assert_eq!(report_of(&chunk, OPTIONS).halt, Some(halt));
+}
+
+#[test]
+fn a_key_is_asked_for_once_below_the_limit_and_while_it_is_not_known() {
+    let sums = Sums::zero(&ProjectionSpec::of::<Ledger>().sum_layout());
+    let mut engine = erase(Ledger).apply_fold(OPTIONS, sums, 1 << 20);
+    // At offsets 0, 10, 20 and 30.
+    let chunk = chunk_of(&[(1, 2), (2, 2), (1, 3), (3, 2)], 9);
+    let cell = |id: i64| {
+        let mut cell = Vec::new();
+        write_bytes(&mut cell, &id.to_be_bytes());
+        cell
+    };
+    let cells = |ids: &[i64]| ids.iter().map(|id| cell(*id)).collect::<Vec<_>>();
+    assert_eq!(engine.missing(&chunk, 0, END), cells(&[1, 2, 3]));
+    assert_eq!(engine.missing(&chunk, 2, END), cells(&[1, 3]));
+    assert_eq!(engine.missing(&chunk, 0, Offset(10)), cells(&[1]));
+    assert_eq!(engine.missing(&chunk, 0, Offset(11)), cells(&[1, 2]));
+    engine.load(&cells(&[1, 3]), &[]).expect("no rows");
+    assert_eq!(engine.missing(&chunk, 0, END), cells(&[2]));
+    engine.load(&cells(&[2]), &[]).expect("no rows");
+    assert_eq!(engine.missing(&chunk, 0, END), cells(&[]));
+    for (events, dirty) in [(0, 0), (1, 1), (2, 2), (3, 2), (4, 3)] {
+        let report = engine.fold(&chunk, 0, events, END);
+        assert_eq!((report.index, engine.dirty()), (events, dirty));
+    }
+}
+
+#[test]
+fn a_stored_row_that_is_none_is_refused() {
+    let sums = Sums::zero(&ProjectionSpec::of::<Ledger>().sum_layout());
+    let mut apply = erase(Ledger).apply_fold(OPTIONS, sums, 1 << 20);
+    let mut bulk = erase(Ledger).bulk_fold(OPTIONS);
+    let row = vec![0, 0, 0, 2, 7, 7];
+    let refused =
+        Err("a stored row is not what was declared: cell 0: 2 bytes are not a bigint".to_owned());
+    assert_eq!(apply.load(&[], std::slice::from_ref(&row)), refused);
+    assert_eq!(apply.load(std::slice::from_ref(&row), &[]), refused);
+    assert_eq!(bulk.load(&[row]), refused);
+}

@@ -15,13 +15,24 @@ use crate::position::Partition;
 
 /// What the witness says of the chunk's records.
 fn testify(chunk: &Chunk, keys: impl Into<Keys>) -> Vec<WitnessRow> {
-    let mut witness = erase(Ledger).witness(keys.into());
+    witness_of(chunk, keys.into()).rows()
+}
+
+fn cell_of_id(id: i64) -> Vec<u8> {
+    let mut cell = Vec::new();
+    refold_projection::KeyRef::Int(id).write_cell(&mut cell);
+    cell
+}
+
+/// A witness that saw the chunk's records.
+fn witness_of(chunk: &Chunk, keys: Keys) -> Box<dyn WitnessFold> {
+    let mut witness = erase(Ledger).witness(keys);
     for record in (0..chunk.len()).filter_map(|at| chunk.get(at)) {
         let value = record.value.expect("every record has a value");
         let event = decode_plain(OPTIONS.wire, value).expect("an envelope");
         witness.event(&event, record.offset).expect("an event");
     }
-    witness.rows()
+    witness
 }
 
 /// The same of the bulk engine: key, cells, version and offset as cells, by key.
@@ -63,7 +74,15 @@ proptest! {
         holes in 0i64..3,
     ) {
         let chunk = chunk_of(&script, holes);
-        prop_assert_eq!(testify(&chunk, KeyShare::new(0, 1)), folded(&chunk));
+        let rows = testify(&chunk, KeyShare::new(0, 1));
+        prop_assert_eq!(&rows, &folded(&chunk));
+        let witness = witness_of(&chunk, Keys::all());
+        for row in rows {
+            prop_assert_eq!(witness.row(&row.key.clone()), Some(row));
+        }
+        for unknown in [&cell_of_id(99)[..], b"", b"\0\0\0\x01x"] {
+            prop_assert_eq!(witness.row(unknown), None);
+        }
     }
 
     #[test]
