@@ -87,3 +87,56 @@ impl<'a> CellReader<'a> {
         Ok(&before[..before.len() - self.rest.len()])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A null, no byte, two bytes.
+    fn row() -> Vec<u8> {
+        let mut row = Vec::new();
+        write_null(&mut row);
+        write_bytes(&mut row, b"");
+        write_bytes(&mut row, b"ab");
+        row
+    }
+
+    #[test]
+    fn a_cell_is_its_length_and_its_bytes_and_a_null_has_the_length_minus_one() {
+        assert_eq!(row(), b"\xff\xff\xff\xff\0\0\0\0\0\0\0\x02ab");
+        let row = row();
+        let mut cells = CellReader::new(&row);
+        assert_eq!(cells.rest(), row);
+        assert_eq!(cells.next_cell(), Ok(None));
+        assert_eq!(cells.next_cell(), Ok(Some(&b""[..])));
+        assert_eq!(cells.rest(), b"\0\0\0\x02ab");
+        assert_eq!(cells.next_cell(), Ok(Some(&b"ab"[..])));
+        assert_eq!(cells.rest(), b"");
+        let mut cells = CellReader::new(&row);
+        assert_eq!(cells.next_raw(), Ok(&b"\xff\xff\xff\xff"[..]));
+        assert_eq!(cells.next_raw(), Ok(&b"\0\0\0\0"[..]));
+        assert_eq!(cells.next_raw(), Ok(&b"\0\0\0\x02ab"[..]));
+    }
+
+    #[test]
+    fn a_cell_that_is_none_is_named_with_its_place() {
+        let read = |bytes: &[u8]| {
+            let mut cells = CellReader::new(bytes);
+            loop {
+                if let Err(error) = cells.next_cell() {
+                    return error.to_string();
+                }
+            }
+        };
+        let row = row();
+        assert_eq!(read(&row), "cell 3: the row ends before its length");
+        assert_eq!(
+            read(&row[..row.len() - 1]),
+            "cell 2: 2 bytes announced, 1 left"
+        );
+        assert_eq!(read(&row[..6]), "cell 1: the row ends before its length");
+        assert_eq!(read(&[0xff, 0xff, 0xff, 0xfe]), "cell 0: negative length");
+        let none = CellReader::new(b"").error("nothing was read");
+        assert_eq!(none.to_string(), "cell 0: nothing was read");
+    }
+}

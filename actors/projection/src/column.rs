@@ -65,3 +65,26 @@ pub struct Column {
     /// How the column compares with the version before.
     pub compare: Compare,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::ColumnType::*;
+
+    #[test]
+    fn types_have_the_names_that_the_database_gives_them() {
+        let types = [
+            (Int8, "bigint"),
+            (Int4, "integer"),
+            (Bool, "boolean"),
+            (Text, "text"),
+            (Timestamptz, "timestamptz"),
+            (Numeric, "numeric"),
+            (Jsonb, "jsonb"),
+            (Bytea, "bytea"),
+            (Uuid, "uuid"),
+        ];
+        for (ty, name) in types {
+            assert_eq!(ty.sql(), name);
+        }
+    }
+}

@@ -108,3 +108,101 @@ where
     let new = New::Row::decode(&mut CellReader::new(new))?;
     Ok(New::expect(&old, &new))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CellValue;
+    use crate::Change;
+    use crate::Column;
+    use crate::ColumnType;
+    use crate::Compare;
+    use crate::DecodeError;
+    use crate::Envelope;
+    use crate::Payload;
+
+    #[derive(Debug, Clone, PartialEq)]
+    struct Amount(i64);
+
+    impl Row for Amount {
+        const COLUMNS: &'static [Column] = &[Column {
+            name: "amount",
+            ty: ColumnType::Int8,
+            nullable: false,
+            compare: Compare::Differs,
+        }];
+
+        fn encode(&self, out: &mut Vec<u8>) {
+            self.0.write(out);
+        }
+
+        fn decode(cells: &mut CellReader<'_>) -> Result<Self, CellError> {
+            i64::read(cells).map(Self)
+        }
+    }
+
+    struct Amounts<const V: u32>;
+
+    impl<const V: u32> Projection for Amounts<V> {
+        type Key = i64;
+        type Event<'a> = ();
+        type Row = Amount;
+        const NAME: &'static str = "amounts";
+        const VERSION: u32 = V;
+        const HANDLES: &'static [&'static str] = &[];
+        const CODE: Fingerprint = Fingerprint(V as u128);
+
+        fn decode<'a>(_: &'a str, _: Payload<'a>) -> Result<(), DecodeError> {
+            Ok(())
+        }
+
+        fn fold(&self, _: Option<Amount>, _: &Envelope<'_, ()>) -> Change<Amount> {
+            Change::Skip
+        }
+    }
+
+    impl<const OLD: u32> Replaces<Amounts<OLD>> for Amounts<9> {
+        fn expect(old: &Amount, new: &Amount) -> Expected {
+            match (old.0, new.0) {
+                (..0, 0) => Expected::Different("below zero"),
+                (..0, _) => Expected::Either("below zero"),
+                _ => Expected::Equal,
+            }
+        }
+    }
+
+    const RULE: Differences = Differences::between::<Amounts<1>, Amounts<9>>(Fingerprint(5));
+
+    #[test]
+    fn a_rule_is_asked_about_the_cells_of_two_rows() {
+        let cells = |amount: i64| {
+            let mut cells = Vec::new();
+            Amount(amount).encode(&mut cells);
+            cells
+        };
+        let ask = |old, new| RULE.expect(&cells(old), &cells(new));
+        assert_eq!(ask(3, 0), Ok(Expected::Equal));
+        assert_eq!(ask(-3, 0), Ok(Expected::Different("below zero")));
+        assert_eq!(ask(-3, -3), Ok(Expected::Either("below zero")));
+        assert!(RULE.expect(&cells(1), &cells(1)[1..]).is_err());
+        assert!(RULE.expect(&cells(1)[1..], &cells(1)).is_err());
+    }
+
+    #[test]
+    fn rules_are_one_when_both_source_and_replaced_version_are() {
+        assert_eq!(
+            (RULE.replaced().as_str(), RULE.code()),
+            ("amounts_v1", Fingerprint(5))
+        );
+        let same = Differences::between::<Amounts<1>, Amounts<9>>(Fingerprint(5));
+        let other_code = Differences::between::<Amounts<1>, Amounts<9>>(Fingerprint(6));
+        let other_version = Differences::between::<Amounts<2>, Amounts<9>>(Fingerprint(5));
+        assert!(RULE == same);
+        assert!(RULE != other_code);
+        assert!(RULE != other_version);
+        assert_eq!(
+            format!("{RULE:?}"),
+            "Differences { replaced: \"amounts_v1\", code: Fingerprint(5), .. }"
+        );
+    }
+}

@@ -13,3 +13,15 @@ impl fmt::Display for Fingerprint {
         write!(f, "{:032x}", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_is_shown_in_32_digits() {
+        let shown = Fingerprint(0xab).to_string();
+        assert_eq!(shown, "000000000000000000000000000000ab");
+        assert_eq!(Fingerprint(u128::MAX).to_string(), "f".repeat(32));
+    }
+}

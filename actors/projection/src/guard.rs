@@ -35,31 +35,21 @@ pub enum Admission {
 /// stored version was written to the log again. Both are duplicates. Versions
 /// count from 1 without holes, so that lost events show as a gap.
 #[inline]
-#[cfg(not(feature = "mutation-no-offset-guard"))]
-pub fn admit(stored: Option<Position>, event: Position) -> Admission {
-    if stored.is_some_and(|stored| event.offset <= stored.offset) {
-        return Admission::Duplicate;
-    }
-    let expected = stored.map_or(1, |stored| stored.version.saturating_add(1));
-    match event.version.cmp(&expected) {
-        std::cmp::Ordering::Less => Admission::Duplicate,
-        std::cmp::Ordering::Equal => Admission::Apply,
-        std::cmp::Ordering::Greater => Admission::Gap { expected },
-    }
-}
-
-/// The deliberately broken build: nothing counts as seen. CI builds it to show
-/// that the tests of the guard fail without the guard.
-#[inline]
-#[cfg(feature = "mutation-no-offset-guard")]
 pub fn admit(stored: Option<Position>, event: Position) -> Admission {
     let expected = stored.map_or(1, |stored| stored.version.saturating_add(1));
-    if event.version > expected {
+    let read_again = stored.is_some_and(|stored| event.offset <= stored.offset);
+    if GUARDS && (read_again || event.version < expected) {
+        Admission::Duplicate
+    } else if event.version > expected {
         Admission::Gap { expected }
     } else {
         Admission::Apply
     }
 }
+
+/// Off in the deliberately broken build, where nothing counts as seen. CI builds it to show
+/// that the tests of the guard fail without the guard.
+const GUARDS: bool = cfg!(not(feature = "mutation-no-offset-guard"));
 
 #[cfg(test)]
 mod tests {

@@ -225,4 +225,77 @@ mod tests {
                 .all(|p| p[0].sort_prefix() < p[1].sort_prefix())
         );
     }
+
+    #[test]
+    fn a_key_is_read_from_its_text_and_shown_as_it() {
+        let uuid = "550e8400-e29b-41d4-a716-446655440000";
+        for (ty, sql, text) in [
+            (KeyType::Int8, "bigint", "-12"),
+            (KeyType::Uuid, "uuid", uuid),
+            (KeyType::Text, "text", "order 7"),
+        ] {
+            let key = ty.parse(text).expect("it is such a key");
+            assert_eq!((key.key_type(), key.to_string().as_str()), (ty, text));
+            assert_eq!((ty.sql(), ty.column_type().sql()), (sql, sql));
+        }
+        for (ty, text) in [
+            (KeyType::Int8, "twelve"),
+            (KeyType::Uuid, "550e"),
+            (KeyType::Text, ""),
+            (KeyType::Text, "a\0b"),
+        ] {
+            let refused = ty.parse(text).expect_err("it is none");
+            let sentence = format!("key {text:?} is not a {}", ty.sql());
+            assert_eq!(refused.to_string(), sentence);
+        }
+        let long = "ü".repeat(100);
+        let refused = KeyType::Int8.parse(&long).expect_err("it is none");
+        assert_eq!(refused.found, "ü".repeat(80));
+    }
+
+    #[test]
+    fn a_key_of_another_type_is_refused_with_its_text() {
+        let keys = [
+            KeyRef::Int(7),
+            KeyRef::Uuid(Uuid([1; 16])),
+            KeyRef::Text("seven"),
+        ];
+        fn taken<K: Key>(key: KeyRef<'_>) -> Result<String, String> {
+            let own = K::from_key(key).map_err(|error| error.to_string())?;
+            assert_eq!(own.borrow(), key);
+            Ok(own.borrow().to_string())
+        }
+        for key in keys {
+            let (ty, text) = (key.key_type(), key.to_string());
+            let of = |wanted: KeyType| {
+                if wanted == ty {
+                    Ok(text.clone())
+                } else {
+                    Err(format!("key {text:?} is not a {}", wanted.sql()))
+                }
+            };
+            assert_eq!(taken::<i64>(key), of(KeyType::Int8));
+            assert_eq!(taken::<Uuid>(key), of(KeyType::Uuid));
+            assert_eq!(taken::<String>(key), of(KeyType::Text));
+        }
+    }
+
+    #[test]
+    fn a_key_has_its_cell_and_a_text_owns_its_bytes() {
+        let cell = |key: KeyRef<'_>| {
+            let mut cell = Vec::new();
+            key.write_cell(&mut cell);
+            cell
+        };
+        assert_eq!(cell(KeyRef::Int(258)), b"\0\0\0\x08\0\0\0\0\0\0\x01\x02");
+        let uuid = cell(KeyRef::Uuid(Uuid([9; 16])));
+        assert_eq!(uuid, [&[0, 0, 0, 16][..], &[9; 16]].concat());
+        assert_eq!(cell(KeyRef::Text("é")), b"\0\0\0\x02\xc3\xa9");
+        assert_eq!(
+            (Key::heap_bytes(&7_i64), Key::heap_bytes(&Uuid([9; 16]))),
+            (0, 0)
+        );
+        let name = String::with_capacity(40);
+        assert_eq!(Key::heap_bytes(&name), name.capacity());
+    }
 }

@@ -140,16 +140,13 @@ impl CellValue for Numeric {
     fn write(&self, out: &mut Vec<u8>) {
         let scale = i32::from(self.scale);
         let mut groups = [0u16; MOST_GROUPS];
-        let mut count = 0;
         let mut rest = self.unscaled.unsigned_abs();
         // The point lies between two groups, so the last group may be padded.
         let padding = (GROUP - scale % GROUP) % GROUP;
-        if padding > 0 {
-            let kept = 10u128.pow((GROUP - padding) as u32);
-            groups[0] = ((rest % kept) * 10u128.pow(padding as u32)) as u16;
-            rest /= kept;
-            count = 1;
-        }
+        let kept = 10u128.pow((GROUP - padding) as u32);
+        groups[0] = ((rest % kept) * 10u128.pow(padding as u32)) as u16;
+        rest /= kept;
+        let mut count = 1;
         while rest > 0 {
             groups[count] = (rest % BASE as u128) as u16;
             rest /= BASE as u128;
@@ -329,5 +326,40 @@ mod tests {
             assert!(decode(&bytes).is_err(), "{words:?}");
         }
         assert!(decode(&[0; 7]).is_err());
+    }
+
+    #[test]
+    fn a_number_is_shown_with_all_digits_of_its_scale() {
+        for (unscaled, scale, shown) in [
+            (0, 0, "0"),
+            (0, 2, "0.00"),
+            (-5, 2, "-0.05"),
+            (150, 2, "1.50"),
+            (-1_234, 0, "-1234"),
+            (7, 1, "0.7"),
+        ] {
+            assert_eq!(Numeric::new(unscaled, scale).to_string(), shown);
+        }
+        let refused = "1e3".parse::<Numeric>().expect_err("no exponents");
+        assert_eq!(
+            refused.to_string(),
+            "\"1e3\" is not a decimal number of at most 38 digits"
+        );
+    }
+
+    #[test]
+    fn a_zero_is_one_wherever_its_digits_stand() {
+        for words in [
+            &[0_u16, 0, 0, 0][..],
+            &[1, 0, 0, 0, 0],
+            &[1, 20, 0, 0, 0],
+            &[1, 20, NEGATIVE, 0, 0],
+        ] {
+            let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_be_bytes()).collect();
+            assert_eq!(decode(&bytes), Ok(Numeric::new(0, 0)), "{words:?}");
+        }
+        assert_eq!(Numeric::from(-7), Numeric::new(-7, 0));
+        assert_eq!(Numeric::new(1, 2).rescale(1), None);
+        assert_eq!(Numeric::new(1, 2).rescale(2), Some(Numeric::new(1, 2)));
     }
 }

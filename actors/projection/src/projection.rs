@@ -81,3 +81,49 @@ pub trait Projection: Send + Sync + 'static {
 pub fn label<P: Projection>() -> String {
     format!("{}_v{}", P::NAME, P::VERSION)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Column;
+    use crate::cell::CellError;
+    use crate::cell::CellReader;
+
+    /// A row that says nothing of its memory.
+    #[derive(Debug, Clone, PartialEq)]
+    struct Nothing;
+
+    impl Row for Nothing {
+        const COLUMNS: &'static [Column] = &[];
+        fn encode(&self, _: &mut Vec<u8>) {}
+        fn decode(_: &mut CellReader<'_>) -> Result<Self, CellError> {
+            Ok(Self)
+        }
+    }
+
+    struct Orders;
+
+    impl Projection for Orders {
+        type Key = i64;
+        type Event<'a> = ();
+        type Row = Nothing;
+        const NAME: &'static str = "orders";
+        const VERSION: u32 = 12;
+        const HANDLES: &'static [&'static str] = &[];
+        const CODE: Fingerprint = Fingerprint(1);
+
+        fn decode<'a>(_: &'a str, _: Payload<'a>) -> Result<(), DecodeError> {
+            Ok(())
+        }
+
+        fn fold(&self, _: Option<Nothing>, _: &Envelope<'_, ()>) -> Change<Nothing> {
+            Change::Skip
+        }
+    }
+
+    #[test]
+    fn a_version_is_called_by_name_and_number() {
+        assert_eq!(label::<Orders>(), "orders_v12");
+        assert_eq!(Row::heap_bytes(&Nothing), 0);
+    }
+}

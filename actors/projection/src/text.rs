@@ -76,3 +76,58 @@ impl<T: TextValue> TextCell for Option<T> {
         T::read_text(cells).map(Some)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Light {
+        Red,
+        Green,
+    }
+
+    impl TextValue for Light {
+        fn as_text(&self) -> &str {
+            match self {
+                Self::Red => "red",
+                Self::Green => "green",
+            }
+        }
+
+        fn from_text(text: &str) -> Option<Self> {
+            [Self::Red, Self::Green]
+                .into_iter()
+                .find(|light| light.as_text() == text)
+        }
+    }
+
+    fn comes_back<T: TextCell + PartialEq + std::fmt::Debug>(value: T, cell: &[u8]) {
+        let mut out = Vec::new();
+        value.write_text(&mut out);
+        assert_eq!(out, cell);
+        out.push(9);
+        let mut cells = CellReader::new(&out);
+        assert_eq!(T::read_text(&mut cells), Ok(value));
+        assert_eq!(cells.rest(), [9], "what follows is another cell");
+    }
+
+    #[test]
+    fn a_name_comes_back_from_its_cell_and_an_unknown_one_is_refused() {
+        comes_back(Light::Red, b"\0\0\0\x03red");
+        comes_back(Some(Light::Green), b"\0\0\0\x05green");
+        comes_back(None::<Light>, b"\xff\xff\xff\xff");
+        let read = |cell: &[u8]| {
+            let light = Light::read_text(&mut CellReader::new(cell));
+            light.map_err(|error| error.to_string())
+        };
+        assert_eq!(
+            read(b"\0\0\0\x04blue"),
+            Err("cell 0: \"blue\" is not one of the column's names".to_owned())
+        );
+        assert_eq!(
+            read(b"\xff\xff\xff\xff"),
+            Err("cell 0: null in a column that is not an Option".to_owned())
+        );
+    }
+}

@@ -313,4 +313,91 @@ mod tests {
             assert_eq!(Uuid::parse(bad), None, "{bad}");
         }
     }
+
+    #[test]
+    fn a_day_has_the_date_that_counting_from_1970_gives_it() {
+        let days_of = |year: i64, month: i64| match month {
+            2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+            2 => 28,
+            4 | 6 | 9 | 11 => 30,
+            _ => 31,
+        };
+        // A whole cycle of the calendar to either side, and some days.
+        let (mut later, mut earlier) = ((1970, 1, 1), (1970, 1, 1));
+        for day in 0..146_097 + 800 {
+            assert_eq!(civil(day), later, "{day}");
+            assert_eq!(civil(-day), earlier, "-{day}");
+            later = match later {
+                (year, 12, 31) => (year + 1, 1, 1),
+                (year, month, day) if day == days_of(year, month) => (year, month + 1, 1),
+                (year, month, day) => (year, month, day + 1),
+            };
+            earlier = match earlier {
+                (year, 1, 1) => (year - 1, 12, 31),
+                (year, month, 1) => (year, month - 1, days_of(year, month - 1)),
+                (year, month, day) => (year, month, day - 1),
+            };
+        }
+    }
+
+    #[test]
+    fn a_time_of_day_is_shown_to_its_last_digit_that_is_not_zero() {
+        for (micros, shown) in [
+            (45_296_000_000, "1970-01-01T12:34:56Z"),
+            (45_296_000_001, "1970-01-01T12:34:56.000001Z"),
+            (45_296_120_300, "1970-01-01T12:34:56.1203Z"),
+            (3_600_000_000, "1970-01-01T01:00:00Z"),
+            (60_000_000, "1970-01-01T00:01:00Z"),
+        ] {
+            assert_eq!(Timestamp(micros).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn texts_and_bytes_own_what_they_have_room_for_and_other_values_own_nothing() {
+        let (text, bytes) = (String::with_capacity(40), Vec::<u8>::with_capacity(50));
+        let (has_text, has_bytes) = (text.capacity(), bytes.capacity());
+        assert_eq!(text.heap_bytes(), has_text);
+        assert_eq!(bytes.heap_bytes(), has_bytes);
+        assert_eq!(Some(text).heap_bytes(), has_text);
+        assert_eq!(None::<String>.heap_bytes(), 0);
+        assert_eq!([7_i64.heap_bytes(), true.heap_bytes()], [0, 0]);
+        assert_eq!(
+            [Timestamp(7).heap_bytes(), Uuid([7; 16]).heap_bytes()],
+            [0, 0]
+        );
+    }
+
+    #[test]
+    fn each_value_has_the_bytes_that_the_database_sends() {
+        assert_eq!(cell(&258_i64), b"\0\0\0\x08\0\0\0\0\0\0\x01\x02");
+        assert_eq!(cell(&-2_i32), b"\0\0\0\x04\xff\xff\xff\xfe");
+        assert_eq!(
+            [cell(&false), cell(&true)],
+            [b"\0\0\0\x01\0", b"\0\0\0\x01\x01"]
+        );
+        assert_eq!(cell(&"é".to_owned()), b"\0\0\0\x02\xc3\xa9");
+        assert_eq!(cell(&vec![0_u8, 255]), b"\0\0\0\x02\0\xff");
+        assert_eq!(cell(&None::<String>), b"\xff\xff\xff\xff");
+        let uuid = [&[0, 0, 0, 16][..], &[9; 16]].concat();
+        assert_eq!(cell(&Uuid([9; 16])), uuid);
+    }
+
+    #[test]
+    fn a_uuid_may_have_capitals_and_nothing_else_out_of_place() {
+        let text = "550E8400-E29B-41D4-A716-44665544ABCD";
+        let uuid = Uuid::parse(text).expect("it is a UUID");
+        assert_eq!(uuid.to_string(), text.to_lowercase());
+        assert_eq!(uuid.0[..3], [0x55, 0x0e, 0x84]);
+        for bad in [
+            "550E84000E29B-41D4-A716-44665544ABC",
+            "550E8400-E29B041D4-A716-44665544ABCD",
+            "550E840--E29B-41D4-A716-44665544ABCD",
+            "550E840G-E29B-41D4-A716-44665544ABCD",
+            "550E8400-E29B-41D4-A716-44665544ABC-",
+            "550E8400-E29B-41D4-A716-44665544ABCDE",
+        ] {
+            assert_eq!(Uuid::parse(bad), None, "{bad}");
+        }
+    }
 }

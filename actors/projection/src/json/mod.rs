@@ -193,4 +193,22 @@ mod tests {
         assert!(Json::read(&mut CellReader::new(&[0, 0, 0, 0])).is_err());
         assert!(Json::read(&mut CellReader::new(&[0, 0, 0, 2, 2, b'1'])).is_err());
     }
+
+    #[test]
+    fn a_document_is_read_as_other_texts_are_and_owns_its_own() {
+        let document: Json = r#"{"b":1,"a":"x y"}"#.parse().expect("it is JSON");
+        assert_eq!(document.as_str(), r#"{"a": "x y", "b": 1}"#);
+        assert_eq!(document.to_string(), document.as_str());
+        assert_eq!(document.heap_bytes(), document.0.capacity());
+        let refused = "[1,]".parse::<Json>().expect_err("it is none");
+        assert_eq!(refused.to_string(), "byte 3: a value was expected");
+        let mut cell = Vec::new();
+        Json("7".to_owned()).write(&mut cell);
+        assert_eq!(cell, b"\0\0\0\x02\x017");
+        let version = Json::read(&mut CellReader::new(&[0, 0, 0, 2, 2, b'1']));
+        assert_eq!(
+            version.map_err(|error| error.to_string()),
+            Err("cell 0: jsonb of binary version 2".to_owned())
+        );
+    }
 }

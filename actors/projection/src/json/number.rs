@@ -114,4 +114,24 @@ mod tests {
             assert_eq!(Json::parse(text).expect(text).as_str(), expected, "{text}");
         }
     }
+
+    #[test]
+    fn numbers_are_held_up_to_the_limits_of_numeric_and_not_beyond() {
+        let digits = |text: &str| Json::parse(text).map(|number| number.as_str().len());
+        assert_eq!(digits("1e131071"), Ok(131_072));
+        assert!(digits("1e131072").is_err());
+        assert!(digits("10e131071").is_err());
+        assert_eq!(digits("1e-16383"), Ok(2 + 16_383));
+        assert!(digits("1e-16384").is_err());
+        assert!(digits("0.0e-16383").is_err());
+        // A zero stays one whatever its exponent, as long as that is read at all.
+        assert_eq!(digits("0e1000000000"), Ok(1));
+        assert!(digits("0e1000000001").is_err());
+        assert!(digits("0e99999999999999999999").is_err());
+        let refused = Json::parse("[1e131072]").expect_err("too large");
+        assert_eq!(
+            refused.to_string(),
+            "byte 1: the number is beyond the range of numeric"
+        );
+    }
 }
