@@ -219,4 +219,6 @@ fn accept(outcome: Result<(), String>) {
 }
 
 #[cfg(test)]
+mod refusal_tests;
+#[cfg(test)]
 mod tests;

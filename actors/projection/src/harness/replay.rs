@@ -18,18 +18,22 @@ pub(super) fn check<P: Projection>(script: &Script<P>) -> Result<(), String> {
         if cut > 0 {
             stopped.apply(&events[cut - 1], events[cut - 1].first_form())?;
         }
-        let longest = if events.len() <= SMALL {
-            cut
-        } else {
-            cut.min(OVERLAP)
-        };
-        for overlap in 0..=longest {
+        for overlap in 0..=longest_overlap(events.len(), cut) {
             let again = cut - overlap;
             resume(script, &stopped, again, cut)?;
         }
     }
     // The stop at the end with the longest overlap is the whole log twice.
     resume(script, &stopped, 0, events.len())
+}
+
+/// How many events before a stop at `cut` a start may lie, in a script of so many `events`.
+fn longest_overlap(events: usize, cut: usize) -> usize {
+    if events <= SMALL {
+        cut
+    } else {
+        cut.min(OVERLAP)
+    }
 }
 
 /// Reads `[again, cut)` once more on top of the table of `[0, cut)`.
@@ -128,4 +132,54 @@ fn differing<P: Projection>(
         show::difference(expected.row(key), found.row(key)),
         show::history(script, key, u64::MAX),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::log;
+    use super::*;
+
+    #[test]
+    fn every_start_is_tried_in_a_small_script_and_the_nearest_ones_in_a_longer_one() {
+        for (events, cut, longest) in [(100, 0, 0), (100, 100, 100), (101, 2, 2), (101, 100, 3)] {
+            assert_eq!(longest_overlap(events, cut), longest, "{events} {cut}");
+        }
+    }
+
+    #[test]
+    fn a_table_that_is_changed_by_what_it_has_seen_is_told_with_both_places() {
+        let script = log().into_script();
+        // It has seen nothing, so that what it is said to have seen changes it.
+        let stopped = Table::new(&script.projection);
+        let message = resume(&script, &stopped, 0, 4).expect_err("a row comes up");
+        let heading = "sums_v2: stopped at offset 4 and started again at offset 0, which must \
+                       change nothing\n  expected no row\n  \
+                       found    Sum { cents: 500, events: 1 }\n  events of key 7:\n";
+        assert!(message.starts_with(heading), "{message}");
+    }
+
+    #[test]
+    fn an_event_that_cannot_be_folded_fails_the_checks_that_fold_it() {
+        let script = log().event(7, ("Paid", "one")).into_script();
+        let reason = "offset 6, key 7, version 5, (\"Paid\", \"one\"): it cannot be decoded: \
+                      invalid digit found in string";
+        assert_eq!(check(&script), Err(reason.to_owned()));
+        assert_eq!(check_deterministic(&script), Err(reason.to_owned()));
+        assert_eq!(check_undecodable(&script), Ok(()));
+    }
+
+    #[test]
+    fn what_is_no_undecodable_event_is_told() {
+        let check = |script: super::super::Given<_>| check_undecodable(&script.into_script());
+        assert_eq!(
+            check(log()),
+            Err("(\"Refunded\", \"100\") can be decoded".to_owned())
+        );
+        assert_eq!(
+            check(log().event(7, ("Unknown", "one"))),
+            Err("Unknown is not a type that is decoded".to_owned())
+        );
+        let empty = super::super::given(super::super::tests::v::<2>());
+        assert_eq!(check(empty), Err("the log is empty".to_owned()));
+    }
 }

@@ -127,3 +127,33 @@ fn hex(bytes: &[u8]) -> String {
         out
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown<T: CellValue>(value: T) -> String {
+        let mut cell = Vec::new();
+        value.write(&mut cell);
+        let bytes = CellReader::new(&cell).next_cell().expect("a cell");
+        super::value(T::TYPE, bytes)
+    }
+
+    #[test]
+    fn cells_are_shown_as_an_author_writes_them() {
+        assert_eq!(shown(-7_i64), "-7");
+        assert_eq!(shown(7_i32), "7");
+        assert_eq!(shown(true), "true");
+        assert_eq!(shown("a\"b".to_owned()), r#""a\"b""#);
+        assert_eq!(shown(Timestamp(0)), "1970-01-01T00:00:00Z");
+        assert_eq!(shown(Numeric::new(-150, 2)), "-1.50");
+        let json = Json::parse("[1,2]").expect("it is JSON");
+        assert_eq!(shown(json), "[1, 2]");
+        let uuid = "550e8400-e29b-41d4-a716-446655440000";
+        assert_eq!(shown(Uuid::parse(uuid).expect("it is a UUID")), uuid);
+        assert_eq!(shown(vec![0_u8, 255]), "\\x00ff");
+        assert_eq!(shown(None::<i64>), "null");
+        let broken = super::value(ColumnType::Int8, Some(&[1, 2]));
+        assert_eq!(broken, "\\x0102 (cell 0: 2 bytes where 8 belong)");
+    }
+}

@@ -35,12 +35,6 @@ impl<P: Projection> Clone for Table<'_, P> {
     }
 }
 
-impl<P: Projection> PartialEq for Table<'_, P> {
-    fn eq(&self, other: &Self) -> bool {
-        self.slots == other.slots
-    }
-}
-
 impl<'p, P: Projection> Table<'p, P> {
     pub(super) fn new(projection: &'p P) -> Self {
         Self {

@@ -8,7 +8,7 @@ use crate::{Fingerprint, Payload};
 
 /// A row by hand: the derive macro is not usable inside its own library.
 #[derive(Debug, Clone, PartialEq)]
-struct Sum<const V: u32> {
+pub(super) struct Sum<const V: u32> {
     cents: i64,
     events: i64,
 }
@@ -46,7 +46,7 @@ impl<const V: u32> Row for Sum<V> {
 
 /// Version 2 also counts what was paid back; version 3 forgets the sign.
 #[derive(Debug, Default)]
-struct Sums<const V: u32> {
+pub(super) struct Sums<const V: u32> {
     calls: AtomicI64,
 }
 
@@ -82,17 +82,17 @@ impl<const V: u32> Projection for Sums<V> {
     }
 }
 
-fn v<const V: u32>() -> Sums<V> {
+pub(super) fn v<const V: u32>() -> Sums<V> {
     Sums::default()
 }
 
-fn sum<const V: u32>(cents: i64, events: i64) -> Sum<V> {
+pub(super) fn sum<const V: u32>(cents: i64, events: i64) -> Sum<V> {
     Sum { cents, events }
 }
 
 /// An event in both forms, which need not agree.
 #[derive(Debug)]
-struct Both(u8, i64);
+pub(super) struct Both(pub(super) u8, pub(super) i64);
 
 impl TestEvent for Both {
     fn kind(&self) -> &str {
@@ -106,7 +106,7 @@ impl TestEvent for Both {
     }
 }
 
-fn log() -> Given<Sums<2>> {
+pub(super) fn log() -> Given<Sums<2>> {
     given(v::<2>())
         .event(7, ("Paid", "500"))
         .event(8, ("Paid", "5"))
