@@ -98,10 +98,11 @@ impl TestEvent for Byte {
 
 #[test]
 fn an_event_has_the_forms_that_its_crate_gives_it_and_is_lent_with_them() {
+    let lent = &Both(7, 8);
     let script = given(v::<1>())
         .event(1, Byte(5))
         .event(1, ("Paid", "6"))
-        .event(1, &Both(7, 8))
+        .event(1, lent)
         .into_script();
     let forms: Vec<_> = script
         .events()
