@@ -93,14 +93,20 @@ fn mend(stored: u128, disk: u128, changes: &[u128]) -> Option<u128> {
     let add = |a: u128, b: &u128| a.wrapping_add(*b);
     let all = changes.iter().fold(0, add);
     let apart = stored.wrapping_sub(disk);
-    let subset = |chosen: u32| {
-        let of_subset = (0..).zip(&changes).filter(|(at, _)| chosen >> at & 1 == 1);
-        of_subset.map(|(_, change)| change).fold(0, add)
-    };
     let explained = apart == 0
         || apart == all
-        || (changes.len() <= TRIED && (1..1 << changes.len()).any(|set| subset(set) == apart));
+        || (changes.len() <= TRIED && subset_sums(&changes).contains(&apart));
     explained.then(|| disk.wrapping_add(all))
+}
+
+/// What every subset of `changes` adds up to.
+fn subset_sums(changes: &[u128]) -> Vec<u128> {
+    let mut sums = vec![0_u128];
+    for change in changes {
+        let with: Vec<_> = sums.iter().map(|sum| sum.wrapping_add(*change)).collect();
+        sums.extend(with);
+    }
+    sums
 }
 
 #[cfg(test)]
