@@ -20,7 +20,7 @@ fn engine(cache_bytes: usize) -> Apply<Named> {
 fn owned(engine: &Apply<Named>) -> usize {
     let slots = engine.cache.iter();
     slots
-        .map(|(key, slot)| Key::heap_bytes(key) + slot.heap_bytes())
+        .map(|(key, slot)| Key::heap_bytes(key) + slot.row.as_ref().map_or(0, Row::heap_bytes))
         .sum()
 }
 

@@ -20,7 +20,7 @@ fn engine() -> Bulk<Named> {
 fn owned(engine: &Bulk<Named>) -> usize {
     let entries = engine.table.entries();
     entries
-        .map(|entry| entry.key.heap_bytes() + entry.slot.heap_bytes())
+        .map(|entry| entry.key.heap_bytes() + entry.slot.row.as_ref().map_or(0, Row::heap_bytes))
         .sum()
 }
 
