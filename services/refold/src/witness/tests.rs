@@ -69,24 +69,3 @@ fn of_many_wrong_rows_some_are_named_and_all_are_counted() {
     assert_eq!(found.wrong_keys, 1_000);
     assert_eq!(found.wrong.len(), Testimony::KEPT);
 }
-
-#[test]
-fn another_log_is_not_asked_about_a_table() {
-    let stored = TopicIdentity {
-        cluster_id: "one".to_owned(),
-        topic: "events".to_owned(),
-        topic_id: Some("a".to_owned()),
-        partitions: 4,
-    };
-    let other = |change: fn(&mut TopicIdentity)| {
-        let mut asked = stored.clone();
-        change(&mut asked);
-        is_same(&stored, &asked)
-    };
-    assert!(other(|_| ()));
-    assert!(other(|asked| asked.topic_id = None));
-    assert!(!other(|asked| asked.topic_id = Some("b".to_owned())));
-    assert!(!other(|asked| asked.topic.push('s')));
-    assert!(!other(|asked| asked.cluster_id.push('s')));
-    assert!(!other(|asked| asked.partitions = 8));
-}
