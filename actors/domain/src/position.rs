@@ -24,6 +24,15 @@ impl Offset {
     }
 }
 
+/// Reads `PARTITION:OFFSET`, digits and nothing else; `None` for any other text.
+pub fn place(text: &str) -> Option<(Partition, Offset)> {
+    let (partition, offset) = text.split_once(':')?;
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_place = digits(partition) && digits(offset);
+    let place = (partition.parse().ok()?, offset.parse().ok()?);
+    is_place.then_some((Partition(place.0), Offset(place.1)))
+}
+
 impl fmt::Display for Partition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "p{}", self.0)

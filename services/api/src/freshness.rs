@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use poem::http::StatusCode;
 use refold_domain::duration;
+use refold_domain::position;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
 use refold_ports::registry::MarkedAnswer;
@@ -46,12 +47,7 @@ impl Fresh {
                 }
             };
         };
-        let parsed = text.split_once(':').and_then(|(partition, offset)| {
-            let partition: i32 = partition.parse().ok().filter(|p| *p >= 0)?;
-            let offset: i64 = offset.parse().ok().filter(|o| *o >= 0)?;
-            Some((Partition(partition), Offset(offset)))
-        });
-        let (partition, offset) = parsed.ok_or_else(|| {
+        let (partition, offset) = position::place(text).ok_or_else(|| {
             invalid_offset(format!(
                 "min_offset is {text:?}; it wants PARTITION:OFFSET of an event, like 19:8113902"
             ))

@@ -1,11 +1,11 @@
 //! The point of a log that an aggregate is looked at.
 
 use std::fmt;
-use std::str::FromStr;
 
 use refold_projection::Timestamp;
 use refold_proto::parse_timestamp;
 
+use crate::position;
 use crate::position::Offset;
 use crate::position::Partition;
 
@@ -28,11 +28,8 @@ impl Point {
     /// # Errors
     /// [`NotAPoint`].
     pub fn offset(text: &str) -> Result<Self, NotAPoint> {
-        let parsed = text.split_once(':').and_then(|(partition, offset)| {
-            let partition: i32 = number(partition)?;
-            let offset: i64 = number(offset)?;
-            Some(Self::At(Partition(partition), Offset(offset)))
-        });
+        let place = position::place(text);
+        let parsed = place.map(|(partition, offset)| Self::At(partition, offset));
         parsed.ok_or_else(|| NotAPoint {
             wanted: "PARTITION:OFFSET of an event, like 19:8113902",
             found: short(text),
@@ -66,7 +63,9 @@ impl Point {
     /// # Errors
     /// [`NotAPoint`].
     pub fn seq(text: &str) -> Result<Self, NotAPoint> {
-        let parsed = number(text).filter(|number| *number > 0);
+        let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        let parsed = text.parse().ok();
+        let parsed = parsed.filter(|number| is_digits && *number > 0);
         parsed.map(Self::Seq).ok_or_else(|| NotAPoint {
             wanted: "the number of an event in its aggregate, counted from 1",
             found: short(text),
@@ -90,12 +89,6 @@ impl fmt::Display for Point {
 pub struct NotAPoint {
     wanted: &'static str,
     found: String,
-}
-
-/// Digits and nothing else: no sign, no space.
-fn number<N: FromStr>(text: &str) -> Option<N> {
-    let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    is_digits.then(|| text.parse().ok()).flatten()
 }
 
 fn short(text: &str) -> String {
