@@ -88,9 +88,9 @@ pub type Limits = PerReason<Option<u64>>;
 
 /// The limits of a rebuild whose operator sets none.
 impl Limits {
-    /// Replay of a standby: 256 MiB, some seconds of a standby's work, so that a rebuild never
-    /// makes a failover or a read of the standby late by more than that. Without a standby there
-    /// is no lag.
+    /// Replay of a standby: 256 MiB, meant as some seconds of a standby's work, by which a rebuild
+    /// may make a failover or a read of the standby late; what is written between two looks and
+    /// what is open when one decides comes on top. Without a standby there is no lag.
     ///
     /// A slot: 1 GiB, which is `max_wal_size` as Postgres comes: up to there a slot keeps hardly
     /// more than the server keeps for its next checkpoint anyway. Without a slot nothing is held.

@@ -145,7 +145,7 @@ mod tests {
             .write(&mut cells);
         vec![0_u8, 255].write(&mut cells);
         Uuid([0x11; 16]).write(&mut cells);
-        // Written down from a Postgres 15: select row_to_json(r) from (select -7::bigint a, ...) r.
+        // What Postgres 15.18 answered to: select row_to_json(r) from (select -7::bigint a, ...) r.
         let wanted = concat!(
             r#"{"a":-7,"b":8,"c":true,"d":"say \"x\"\n\u0001","e":"2026-03-01T09:14:00.125+00:00","#,
             r#""f":-12.50,"g":{"a": [true], "b": 1},"h":"\\x00ff","#,
