@@ -12,7 +12,10 @@ use crate::workspace::Workspace;
 pub(crate) fn command(workspace: &Workspace, args: &[&str]) -> Command {
     let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
-    command.args(args).current_dir(workspace.root());
+    command
+        .args(args)
+        .current_dir(workspace.root())
+        .envs(workspace.build_variables());
     command
 }
 

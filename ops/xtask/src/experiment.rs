@@ -134,7 +134,10 @@ fn in_root(workspace: &Workspace, program: &str) -> Outcome<Command> {
     let path = env::join_paths(path)
         .map_err(|e| Failure::failed(format!("PATH cannot hold the build directory: {e}")))?;
     let mut command = Command::new(program);
-    command.current_dir(workspace.root()).env("PATH", path);
+    command
+        .current_dir(workspace.root())
+        .envs(workspace.build_variables())
+        .env("PATH", path);
     Ok(command)
 }
 

@@ -61,7 +61,7 @@ fn main() -> ExitCode {
 
 fn run(args: &[String]) -> Outcome {
     let (verb, rest) = args.split_first().ok_or(Failure::Usage(USAGE.into()))?;
-    let workspace = Workspace::find()?;
+    let mut workspace = Workspace::find()?;
     if [
         "demo",
         "test",
@@ -73,7 +73,7 @@ fn run(args: &[String]) -> Outcome {
     ]
     .contains(&verb.as_str())
     {
-        refold_local::build_tools::ensure()?;
+        workspace = workspace.built_with(refold_local::build_tools::ensure()?);
     }
     match (verb.as_str(), rest) {
         ("demo", _) => demo::run(&workspace, rest),

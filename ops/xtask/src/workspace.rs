@@ -3,12 +3,15 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
+use refold_local::build_tools::BuildTools;
+
 use crate::outcome::{Failure, Outcome};
 
 /// The root of the checkout that this command works on.
 #[derive(Clone, Debug)]
 pub(crate) struct Workspace {
     root: PathBuf,
+    tools: Option<BuildTools>,
 }
 
 impl Workspace {
@@ -23,8 +26,22 @@ impl Workspace {
             .find(|dir| dir.join("Cargo.lock").exists() && dir.join("ops/xtask").is_dir())
             .map(|root| Self {
                 root: root.to_path_buf(),
+                tools: None,
             })
             .ok_or_else(|| Failure::failed("run this inside a checkout of Refold"))
+    }
+
+    /// The same, built with these.
+    pub(crate) fn built_with(self, tools: BuildTools) -> Self {
+        Self {
+            tools: Some(tools),
+            ..self
+        }
+    }
+
+    /// The variables that every build is to be given.
+    pub(crate) fn build_variables(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.tools.into_iter().flat_map(BuildTools::variables)
     }
 
     /// The root itself.
