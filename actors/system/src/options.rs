@@ -262,6 +262,18 @@ impl ProjectorOptions {
         self.memory_bytes / 8 / partitions.max(1)
     }
 
+    /// Bounds of one read of history: a rate limit admits no more at once than a tenth of a
+    /// second's worth, which is what its bucket holds.
+    pub(crate) fn history_read(&self) -> ReadLimit {
+        let ReadLimit { records, bytes } = self.bulk_read;
+        let burst = self.rate_limit.map(|rate| (rate / 10).max(1));
+        let burst = burst.and_then(|burst| usize::try_from(burst).ok());
+        ReadLimit {
+            records: burst.map_or(records, |burst| records.min(burst)),
+            bytes,
+        }
+    }
+
     /// Bounds of one read at the moving end of one of `partitions`. Each may
     /// have four chunks on the way, which together keep to an eighth of the memory.
     pub(crate) fn tail_read(&self, partitions: usize) -> ReadLimit {
@@ -280,6 +292,19 @@ mod tests {
     #[test]
     fn the_default_settings_are_valid() {
         assert_eq!(ProjectorOptions::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_rate_limit_admits_a_tenth_of_a_second_at_once_and_no_limit_admits_a_chunk() {
+        let records = |rate_limit| {
+            let options = ProjectorOptions {
+                rate_limit,
+                ..ProjectorOptions::default()
+            };
+            options.history_read().records
+        };
+        let admitted = [None, Some(5), Some(1_000), Some(u64::MAX)].map(records);
+        assert_eq!(admitted, [8_192, 1, 100, 8_192]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! History and its continuation fold to what one pass over the log gives.
 
+use std::time::Duration;
 use std::time::Instant;
 
 use refold_domain::observe::Observed;
@@ -209,7 +210,23 @@ async fn the_rate_limit_holds_in_bulk_and_in_batches() {
     assert!(begun.elapsed().as_millis() >= 350, "{:?}", begun.elapsed());
     let throttled = process.all();
     let throttled = throttled.iter().map(|o| o.busy.get(Stage::Throttled));
-    assert!(throttled.sum::<std::time::Duration>().as_millis() >= 350);
+    assert!(throttled.sum::<Duration>().as_millis() >= 350);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rate_limit_holds_where_a_partitions_history_would_fit_one_read() {
+    let world = World::with_events(300);
+    let slow = ProjectorOptions {
+        rate_limit: Some(200),
+        ..live()
+    };
+    let begun = Instant::now();
+    world.start_caught_up(slow).await;
+    // 300 events at 200 a second, less the bucket and the last wait of each partition, which
+    // are 20 events each.
+    let free = 20 * (1 + u64::try_from(PARTITIONS).expect("a count"));
+    let least = Duration::from_millis((300 - free) * 1_000 / 200);
+    assert!(begun.elapsed() >= least, "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -184,7 +184,9 @@ impl BulkThread {
             let (folded, whole) = self.fold_chunk(&mut chunk)?;
             self.counted.counts.bytes += bytes;
             self.probe(Edge::After).await?;
-            let events = folded as u64;
+            // Taken for every chunk, waited for where another one follows: what the last chunk of
+            // a partition takes, the other partitions wait for.
+            let admitted = Instant::now() + self.shared.pace.take(folded as u64);
             self.keep_inside_memory().await?;
             if self.folded.halt.is_some() || !whole {
                 break;
@@ -195,7 +197,9 @@ impl BulkThread {
             }
             self.report().await?;
             self.checkpoint_when_due().await?;
-            self.wait_for_pace(events).await?;
+            let wait = admitted.saturating_duration_since(Instant::now());
+            self.counted.throttled += wait;
+            self.nap(wait).await?;
         }
         Ok(())
     }
@@ -292,7 +296,7 @@ impl BulkThread {
     /// Reads the next chunk; `false` asks to try again.
     async fn read(&mut self, chunk: &mut Chunk) -> Result<bool, Over> {
         let options = &self.shared.options;
-        let limit: ReadLimit = options.bulk_read;
+        let limit: ReadLimit = options.history_read();
         let (started, begun) = (Instant::now(), thread_cpu::now());
         let labour = Arc::clone(&self.shared.plugs.labour);
         let read = labour.read(self.reader.as_mut(), chunk, limit, options.read_wait);
@@ -366,12 +370,6 @@ impl BulkThread {
         }
         let progress = self.take_progress();
         self.send(BulkEvent::Folding(progress)).await
-    }
-
-    async fn wait_for_pace(&mut self, events: u64) -> Result<(), Over> {
-        let wait = self.shared.pace.take(events);
-        self.counted.throttled += wait;
-        self.nap(wait).await
     }
 
     async fn nap(&mut self, wait: Duration) -> Result<(), Over> {
