@@ -26,8 +26,26 @@ struct Mutation {
     package: String,
     /// Feature of the package that compiles the guard out.
     feature: String,
+    /// Test programs of the package that hold the tests: `lib`, or a file's name in `tests/`.
+    /// No other is built: with another feature that means compiled anew.
+    programs: Vec<String>,
     /// Names (or parts) of the tests; at least one of them must fail.
     tests: Vec<String>,
+}
+
+impl Mutation {
+    /// For Cargo: the mutated build of the test programs, and of nothing else.
+    fn arguments(&self) -> Vec<&str> {
+        let mut all = vec!["test", "--quiet", "--no-fail-fast"];
+        all.extend(["-p", &self.package, "--features", &self.feature]);
+        for program in &self.programs {
+            match program.as_str() {
+                "lib" => all.push("--lib"),
+                name => all.extend(["--test", name]),
+            }
+        }
+        all
+    }
 }
 
 /// What the tests made of a mutated build.
@@ -80,17 +98,7 @@ pub(crate) fn run(workspace: &Workspace, only: Option<&str>, servers: Servers<'_
 }
 
 fn try_out(workspace: &Workspace, mutation: &Mutation, servers: Servers<'_>) -> Outcome<Verdict> {
-    let arguments = [
-        "test",
-        "--quiet",
-        "-p",
-        &mutation.package,
-        "--features",
-        &mutation.feature,
-        "--lib",
-        "--tests",
-        "--no-fail-fast",
-    ];
+    let arguments = mutation.arguments();
     // Built on its own first: a build that fails would look like tests that fail.
     cargo::run(workspace, &[&arguments[..], &["--no-run"]].concat())?;
     let mut command = cargo::command(workspace, &arguments);
@@ -150,9 +158,13 @@ mod tests {
 
     #[test]
     fn the_table_has_a_fixed_form() {
-        let good = "[[mutation]]\nname = 'a'\npackage = 'p'\nfeature = 'f'\ntests = ['t']";
+        let good = "[[mutation]]\nname = 'a'\npackage = 'p'\nfeature = 'f'\n\
+                    programs = ['lib', 'x']\ntests = ['t']";
         let table: Table = toml::from_str(good).expect("a table");
         assert_eq!(table.mutation[0].tests, ["t"]);
+        let built = table.mutation[0].arguments().join(" ");
+        let wanted = "test --quiet --no-fail-fast -p p --features f --lib --test x";
+        assert_eq!(built, wanted);
         assert!(toml::from_str::<Table>("[[mutation]]\nname = 'a'").is_err());
     }
 }
