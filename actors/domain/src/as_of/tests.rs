@@ -186,6 +186,8 @@ fn what_may_be_missing_on_either_side_of_the_point_is_no_answer() {
     ] {
         assert_eq!(ask(&chunk, 0, point), gone, "{point}");
     }
+    let wanted = "event 2 of the aggregate is not in the log, in front of 3 at offset 3";
+    assert_eq!(gone.expect_err("no answer").to_string(), wanted);
     assert_eq!(told(ask(&chunk, 0, Point::Seq(1))).0, Some(1));
     // At its own offset the log is whole.
     assert_eq!(told(ask(&chunk, 0, at(0))).0, Some(1));
@@ -228,6 +230,26 @@ fn an_event_that_is_too_late_is_left_out_and_those_behind_it_stay() {
     assert_eq!(past.order.word(), "monotone");
     let (past, _) = ask(&chunk, 0, at(2)).expect("an answer");
     assert_eq!(past.order.word(), "disordered");
+    let at_once = log(&[(0, (7, 1, 10, 1)), (1, (7, 2, 10, 2))]);
+    let (past, _) = ask(&at_once, 0, at(1)).expect("an answer");
+    assert_eq!(past.order, TimeOrder::Monotone);
+}
+
+#[test]
+fn a_question_tells_whose_it_is_and_how_far_it_is() {
+    let chunk = log(&[(0, (7, 1, 10, 1))]);
+    let mut as_of = AsOf::new(
+        &*erase(Sum),
+        WireFormat::Json,
+        KeyRef::Int(7),
+        Point::Seq(2),
+        false,
+    );
+    let first = chunk.records().next().expect("a record");
+    assert_eq!(as_of.take(&first), Ok(false));
+    let told = format!("{as_of:?}");
+    assert!(told.contains(r#"key: "7""#), "{told}");
+    assert!(told.contains("seen: 1"), "{told}");
 }
 
 #[test]
