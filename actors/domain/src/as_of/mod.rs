@@ -207,7 +207,7 @@ impl AsOf {
     /// # Errors
     /// [`Gone`] when the state at the point cannot be known from this log.
     pub fn take(&mut self, record: &Record<'_>) -> Result<bool, Gone> {
-        if self.is_behind(record.offset) && self.is_whole() {
+        if self.is_whole() {
             return Ok(true);
         }
         self.extend(record.offset);
@@ -287,11 +287,6 @@ impl AsOf {
             Point::Time(time) => event.time <= time,
             Point::Seq(number) => event.seq <= number,
         }
-    }
-
-    /// Whether an offset lies behind the point, as far as the point is one.
-    fn is_behind(&self, offset: Offset) -> bool {
-        matches!(self.point, Point::At(_, at) if offset > at)
     }
 
     /// Whether every offset from the aggregate's last event (or the log's first) up to the point

@@ -250,6 +250,28 @@ fn a_question_tells_whose_it_is_and_how_far_it_is() {
     let told = format!("{as_of:?}");
     assert!(told.contains(r#"key: "7""#), "{told}");
     assert!(told.contains("seen: 1"), "{told}");
+    assert_eq!((as_of.seen(), as_of.whole_to()), (1, Some(Offset(0))));
+    let later = log(&[(1, (7, 2, 11, 2)), (4, (7, 3, 12, 3))]);
+    let mut later = later.records();
+    let second = later.next().expect("a record");
+    assert_eq!(as_of.take(&second), Ok(true));
+    assert_eq!((as_of.seen(), as_of.whole_to()), (2, Some(Offset(1))));
+}
+
+#[test]
+fn an_aggregate_is_found_by_an_id_of_any_type_and_no_other_is() {
+    let uuid = |last| refold_projection::Uuid([7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, last]);
+    let own = OneKey::of(KeyRef::Uuid(uuid(1)));
+    assert!(own.is(&IdRef::Uuid(uuid(1).0)));
+    assert!(!own.is(&IdRef::Uuid(uuid(2).0)));
+    assert!(!own.is(&IdRef::Int(7)));
+    let own = OneKey::of(KeyRef::Text("DE-7"));
+    assert!(own.is(&IdRef::Text("DE-7".into())));
+    assert!(!own.is(&IdRef::Text("DE-8".into())));
+    assert!(!own.is(&IdRef::Int(7)));
+    let own = OneKey::of(KeyRef::Int(7));
+    assert!(own.is(&IdRef::Text("7".into())));
+    assert!(!own.is(&IdRef::Int(8)));
 }
 
 #[test]
