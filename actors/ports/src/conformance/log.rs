@@ -59,17 +59,29 @@ pub trait StagedTopic: Send + Sync {
         records: Vec<NewRecord>,
     ) -> Box<dyn StagedTransaction>;
 
+    /// Offsets that the end of a transaction takes in its partition: one for the marker, where a
+    /// log has markers.
+    fn markers(&self) -> i64 {
+        1
+    }
+
+    /// Whether all partitions share one sequence of offsets, so that a record of one takes an
+    /// offset of the others too. Where they do not, each partition counts from 0.
+    fn shares_offsets(&self) -> bool {
+        false
+    }
+
     /// Deletes the records below `low`.
     async fn delete_below(&self, partition: Partition, low: Offset);
 }
 
-/// An open transaction on the stage. Ending it appends one marker.
+/// An open transaction on the stage. Ending it takes [`StagedTopic::markers`] offsets.
 #[async_trait]
 pub trait StagedTransaction: Send {
     /// Commits; the records can be read when this returns.
     async fn commit(self: Box<Self>);
 
-    /// Aborts; the marker is in the log when this returns.
+    /// Aborts; the end is behind it when this returns.
     async fn abort(self: Box<Self>);
 }
 

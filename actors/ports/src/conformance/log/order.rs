@@ -147,18 +147,22 @@ async fn two_readers_of_a_partition_do_not_disturb_each_other(stage: Stage) {
 async fn a_reader_sees_its_own_partition_only(stage: Stage) {
     let topic = stage.topic(3).await;
     let mut staged = Vec::new();
+    let mut first = 0;
     for partition in 0..3 {
         let records = numbered(100 * partition, 20 + partition);
         let partition = Partition(partition as i32);
         topic.produce(partition, records.clone()).await;
-        staged.push((partition, records));
+        staged.push((partition, at(first, &records)));
+        if topic.shares_offsets() {
+            first += records.len() as i64;
+        }
     }
     let mut readings = Vec::new();
     for (partition, _) in &staged {
         readings.push(Reading::open(&topic, *partition, Offset(0), stage.mode).await);
     }
-    for (reading, (_, records)) in readings.iter_mut().zip(&staged) {
-        assert_same(&reading.until_end(ROOMY).await, &at(0, records));
+    for (reading, (_, expected)) in readings.iter_mut().zip(&staged) {
+        assert_same(&reading.until_end(ROOMY).await, expected);
     }
 }
 

@@ -1,0 +1,7 @@
+//! The log in a Postgres table, on a real server.
+
+mod conformance;
+mod harm;
+mod many;
+mod refusals;
+mod stage;
