@@ -40,6 +40,11 @@ impl Lines {
         }
     }
 
+    /// The table's name.
+    pub(crate) fn table(&self) -> &str {
+        &self.table
+    }
+
     /// A session that stands; the one before, where it does.
     pub(crate) async fn line(&self) -> Result<Arc<Line>, SourceError> {
         let mut slot = self.slot.lock().await;

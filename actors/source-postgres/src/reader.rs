@@ -96,6 +96,8 @@ impl EventReader {
     ) -> Result<(), SourceError> {
         let until = Instant::now() + wait;
         let mut known = self.follower.known();
+        // An end that was settled for somebody else may be long past.
+        let mut is_news = false;
         loop {
             if let Some(ends) = known
                 && let Some(end) = self.news(ends)?
@@ -109,7 +111,7 @@ impl EventReader {
                 }
             }
             let left = until.saturating_duration_since(Instant::now());
-            if !chunk.is_empty() || (known.is_some() && !self.told) || left.is_zero() {
+            if !chunk.is_empty() || (is_news && !self.told) || left.is_zero() {
                 if known.is_some() {
                     self.told = true;
                     chunk.set_end_of_log(self.reached);
@@ -117,11 +119,15 @@ impl EventReader {
                 return Ok(());
             }
             known = Some(self.follower.ask(left).await?);
+            is_news = true;
         }
     }
 
     /// The end, when it lies behind what was passed.
     fn news(&mut self, ends: Ends) -> Result<Option<Offset>, SourceError> {
+        if ends.log != self.log {
+            return Err(made_anew(self.lines.table()));
+        }
         if ends.session != self.session {
             // The server may have been started again, or be another one. What it has forgotten
             // of, nobody committed; a position that was passed for that may be given again.
