@@ -1,14 +1,17 @@
 //! From flags to the parts that a command works with.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use refold_local::testing;
 use refold_ports::Registry;
+use refold_ports::source::LogSource;
 use refold_proto::WireFormat;
 use refold_source_kafka::BulkClient;
-use refold_source_kafka::ConfigError;
 use refold_source_kafka::KafkaConfig;
 use refold_source_kafka::KafkaSource;
+use refold_source_postgres::EventStoreOptions;
+use refold_source_postgres::EventTable;
 use refold_store_postgres::PgRegistry;
 use refold_store_postgres::SessionOptions;
 use refold_telemetry::ProcessLabels;
@@ -17,9 +20,11 @@ use crate::cli;
 use crate::cli::Failure;
 use crate::cli::Format;
 use crate::cli::KafkaArgs;
+use crate::cli::LogAddress;
 use crate::cli::LogArgs;
 use crate::cli::StoreArgs;
 use crate::machine::revision;
+use crate::witness;
 
 /// Addresses and credentials of the database.
 ///
@@ -31,15 +36,9 @@ pub(crate) fn session(args: &StoreArgs) -> Result<SessionOptions, Failure> {
     let Some(path) = &args.postgres_password_file else {
         return Ok(options);
     };
-    let password = std::fs::read_to_string(path).map_err(|error| {
-        Failure::usage(format!(
-            "-postgres-password-file {}: {error}",
-            path.display()
-        ))
-    })?;
     options
         .config
-        .password(password.trim_end_matches(['\r', '\n']));
+        .password(password("-postgres-password-file", path)?);
     Ok(options)
 }
 
@@ -53,15 +52,86 @@ pub(crate) async fn query(database: &str, sql: &str) -> Result<String, Failure> 
         .map_err(|error| Failure::error("ask the database", error))
 }
 
-/// The log of a topic. Nothing is asked of the brokers yet.
-pub(crate) fn log(args: &LogArgs, kafka: &KafkaArgs) -> Result<KafkaSource, Failure> {
-    let usage = |error: ConfigError| Failure::usage(error.to_string());
-    KafkaSource::new(kafka_config(&args.brokers, kafka)?, &args.topic).map_err(usage)
+/// Where a log is, with all that is needed to read it.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    /// A cluster of brokers.
+    Kafka(KafkaConfig),
+    /// A Postgres server.
+    EventStore(EventStoreOptions),
+}
+
+impl Place {
+    /// The log of this name here. Nothing is asked of a server yet.
+    pub(crate) fn log(&self, name: &str) -> Result<Arc<dyn LogSource>, Failure> {
+        match self {
+            Self::Kafka(config) => {
+                let source = KafkaSource::new(config.clone(), name);
+                Ok(Arc::new(source.map_err(usage)?))
+            }
+            Self::EventStore(options) => {
+                let source = EventTable::new(options.clone(), name);
+                Ok(Arc::new(source.map_err(usage)?))
+            }
+        }
+    }
+}
+
+fn usage(error: impl std::fmt::Display) -> Failure {
+    Failure::usage(error.to_string())
+}
+
+/// Where the log is.
+///
+/// # Errors
+/// A usage failure when none is named, or two, or an address cannot be read.
+pub(crate) fn place(args: &LogArgs, kafka: &KafkaArgs) -> Result<Place, Failure> {
+    match args.address()? {
+        LogAddress::Brokers(brokers) => Ok(Place::Kafka(kafka_config(brokers, kafka)?)),
+        LogAddress::EventStore(dsn) => {
+            let file = args.event_store_password_file.as_deref();
+            Ok(Place::EventStore(event_store(dsn, file)?))
+        }
+    }
+}
+
+/// The server of an event table.
+///
+/// # Errors
+/// A usage failure when the address or the file with the password cannot be read.
+pub(crate) fn event_store(dsn: &str, file: Option<&Path>) -> Result<EventStoreOptions, Failure> {
+    let mut options = EventStoreOptions::parse(dsn)
+        .map_err(|error| Failure::usage(format!("-event-store: {error}")))?;
+    if let Some(path) = file {
+        options
+            .config
+            .password(password("-event-store-password-file", path)?);
+    }
+    Ok(options)
+}
+
+fn password(flag: &str, path: &Path) -> Result<String, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::usage(format!("{flag} {}: {error}", path.display())))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// The log that flags name. Nothing is asked of a server yet.
+pub(crate) fn log(args: &LogArgs, kafka: &KafkaArgs) -> Result<Arc<dyn LogSource>, Failure> {
+    place(args, kafka)?.log(&args.topic)
+}
+
+/// The same, for whoever folds it again by another way.
+pub(crate) fn witnessed(args: &LogArgs, kafka: &KafkaArgs) -> Result<witness::Log, Failure> {
+    Ok(witness::Log {
+        place: place(args, kafka)?,
+        name: args.topic.clone(),
+        form: wire(args.format),
+    })
 }
 
 /// How the brokers are reached.
 pub(crate) fn kafka_config(brokers: &str, kafka: &KafkaArgs) -> Result<KafkaConfig, Failure> {
-    let usage = |error: ConfigError| Failure::usage(error.to_string());
     let client = match kafka.bulk_client {
         cli::BulkClient::Raw => BulkClient::Raw,
         cli::BulkClient::Librdkafka => BulkClient::Librdkafka,

@@ -72,6 +72,7 @@ fn dispatch(command: Command, projections: &Projections) -> Result<ExitCode, Fai
         Command::Diff(args) => runtime.block_on(command::diff::run(args, projections)),
         Command::AsOf(args) => runtime.block_on(command::as_of::run(args, projections)),
         Command::Repair(args) => runtime.block_on(command::repair::run(args, projections)),
+        Command::EventTable(args) => runtime.block_on(command::event_table::run(args)),
         Command::List(args) => runtime.block_on(command::list::run(args)),
         Command::Parked(args) => runtime.block_on(command::parked::run(args)),
         Command::Retire(args) => runtime.block_on(command::retire::run(args)),

@@ -29,7 +29,7 @@ pub(crate) async fn run(
     projection: Arc<dyn AnyProjection>,
 ) -> Result<ExitCode, Failure> {
     let (brokers, topic, session) = ground(&args.replay)?;
-    let source: Arc<dyn LogSource> = Arc::new(bench::source(&args.replay, &brokers, &topic)?);
+    let source: Arc<dyn LogSource> = bench::source(&args.replay, &brokers, &topic)?;
     let source = match args.leave_share {
         Some(left) => Arc::new(Shortened {
             inner: source,

@@ -8,7 +8,6 @@ use std::time::Instant;
 use refold_domain::log::Chunk;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
-use refold_ports::LogSource;
 use refold_ports::source::ChunkReader;
 use refold_ports::source::ReadLimit;
 use refold_system::ProjectorOptions;

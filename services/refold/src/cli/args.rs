@@ -15,7 +15,9 @@ use super::AbortArgs;
 use super::AsOfArgs;
 use super::ChaosArgs;
 use super::Count;
+use super::EventTableArgs;
 use super::KafkaArgs;
+use super::LogArgs;
 use super::ParkedArgs;
 use super::Percent;
 use super::RetireArgs;
@@ -58,6 +60,8 @@ pub enum Command {
     Repair(RepairArgs),
     /// Tell what an aggregate was at a point of the log: at an offset, a time, or one of its events.
     AsOf(AsOfArgs),
+    /// Create a table in Postgres that is a log, or delete its head.
+    EventTable(EventTableArgs),
     /// Show the versions and their partitions' marks.
     List(ListArgs),
     /// Show the events of a version that were put aside, and why.
@@ -85,20 +89,6 @@ pub struct StoreArgs {
     /// File that holds the password.
     #[arg(long, env = "REFOLD_POSTGRES_PASSWORD_FILE")]
     pub postgres_password_file: Option<PathBuf>,
-}
-
-/// The log.
-#[derive(Debug, Clone, Args)]
-pub struct LogArgs {
-    /// Kafka brokers, host:port, separated by commas.
-    #[arg(long, env = "REFOLD_BROKERS")]
-    pub brokers: String,
-    /// The topic that holds the events.
-    #[arg(long, env = "REFOLD_TOPIC", default_value = "accounts-events")]
-    pub topic: String,
-    /// Wire form of the topic's events.
-    #[arg(long, env = "REFOLD_FORMAT", value_enum, default_value_t = Format::Proto)]
-    pub format: Format,
 }
 
 /// A topic's wire form.
@@ -257,16 +247,10 @@ pub struct ApiArgs {
     /// transaction at a time (PgBouncer's pool_mode=transaction).
     #[arg(long, value_enum, env = "REFOLD_POOLER", default_value_t = PoolerKind::None)]
     pub pooler: PoolerKind,
-    /// Kafka brokers of the log that answers for the past (/aggregate/{id}/as-of). Without them
+    /// The log that answers for the past (/aggregate/{id}/as-of). Without -brokers and -event-store
     /// nothing does, and all else works.
-    #[arg(long, env = "REFOLD_BROKERS")]
-    pub brokers: Option<String>,
-    /// The topic that holds the events.
-    #[arg(long, env = "REFOLD_TOPIC", default_value = "accounts-events")]
-    pub topic: String,
-    /// Wire form of the topic's events.
-    #[arg(long, env = "REFOLD_FORMAT", value_enum, default_value_t = Format::Proto)]
-    pub format: Format,
+    #[command(flatten)]
+    pub log: LogArgs,
     /// How the log is read.
     #[command(flatten)]
     pub kafka: KafkaArgs,

@@ -6,8 +6,8 @@ use clap::Args;
 use refold_domain::duration::parse as duration;
 
 use super::Count;
-use super::Format;
 use super::KafkaArgs;
+use super::LogArgs;
 use super::StoreArgs;
 use super::StreamArgs;
 
@@ -37,16 +37,9 @@ pub struct VerifyArgs {
     /// Rows a second that each worker reads at most. Default: no limit.
     #[arg(long)]
     pub rate: Option<Count>,
-    /// Kafka brokers, host:port, separated by commas: for `log`, and for another version to let the
-    /// log confirm rows that differ as expected.
-    #[arg(long, env = "REFOLD_BROKERS")]
-    pub brokers: Option<String>,
-    /// The topic that holds the events.
-    #[arg(long, env = "REFOLD_TOPIC", default_value = "accounts-events")]
-    pub topic: String,
-    /// Wire form of the topic's events.
-    #[arg(long, env = "REFOLD_FORMAT", value_enum, default_value_t = Format::Proto)]
-    pub format: Format,
+    /// The log: for `log`, and for another version to let it confirm rows that differ as expected.
+    #[command(flatten)]
+    pub log: LogArgs,
     /// For `log`: one key in so many is folded again; 1 for all of them.
     #[arg(long, default_value_t = 100)]
     pub one_of: u64,
@@ -64,7 +57,7 @@ pub struct VerifyArgs {
     #[arg(long, conflicts_with = "confirm_only")]
     pub no_log: bool,
     /// For another version: scan nothing; ask the log about the rows of the last scan.
-    #[arg(long, requires = "brokers")]
+    #[arg(long)]
     pub confirm_only: bool,
     /// For another version: keys to name per partition and kind of difference.
     #[arg(long, default_value = "100")]

@@ -28,7 +28,6 @@ use tokio::net::TcpListener;
 
 use crate::cli::ApiArgs;
 use crate::cli::Failure;
-use crate::cli::LogArgs;
 use crate::cli::PoolerKind;
 use crate::cli::StoreArgs;
 use crate::connect;
@@ -89,19 +88,14 @@ pub(crate) async fn run(args: ApiArgs, projections: &Projections) -> Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-/// The past, as the log tells it. Nothing is asked of the brokers before somebody asks.
+/// The past, as the log tells it. Nothing is asked of the log before somebody asks.
 fn history(args: &ApiArgs, projections: &Projections) -> Result<Option<Arc<dyn History>>, Failure> {
-    let Some(brokers) = &args.brokers else {
+    if args.log.address_if_any()?.is_none() {
         return Ok(None);
-    };
-    let log = LogArgs {
-        brokers: brokers.clone(),
-        topic: args.topic.clone(),
-        format: args.format,
-    };
-    let source = connect::log(&log, &args.kafka)?;
-    let form = connect::wire(log.format);
-    let history = LogHistory::new(Arc::new(source), form, projections.clone());
+    }
+    let source = connect::log(&args.log, &args.kafka)?;
+    let form = connect::wire(args.log.format);
+    let history = LogHistory::new(source, form, projections.clone());
     Ok(Some(Arc::new(history)))
 }
 

@@ -1,7 +1,6 @@
 //! `as-of`: what an aggregate was, folded again from the log.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Instant;
 
 use refold_domain::as_of::Step;
@@ -27,7 +26,7 @@ pub(crate) async fn run(args: AsOfArgs, projections: &Projections) -> Result<Exi
     let point = point.ok_or_else(|| Failure::usage("name one of -ts, -offset and -seq"))?;
     let source = connect::log(&args.log, &args.kafka)?;
     let form = connect::wire(args.log.format);
-    let history = LogHistory::new(Arc::new(source), form, vec![projection]);
+    let history = LogHistory::new(source, form, vec![projection]);
     let question = Question {
         version: args.version,
         key: args.id,

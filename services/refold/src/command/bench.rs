@@ -13,7 +13,6 @@ use refold_local::Stack;
 use refold_local::StackGuard;
 use refold_local::StackOptions;
 use refold_ports::LogSource;
-use refold_source_kafka::KafkaSource;
 use refold_store_postgres::PostgresSink;
 use refold_store_postgres::SessionOptions;
 use refold_system::Plugs;
@@ -31,8 +30,8 @@ use crate::cli::BenchReplayArgs;
 use crate::cli::Count;
 use crate::cli::Failure;
 use crate::cli::Kind;
-use crate::cli::LogArgs;
 use crate::connect;
+use crate::connect::Place;
 use crate::demo;
 use crate::demo::Role;
 use crate::machine;
@@ -88,7 +87,8 @@ async fn run_experiment(what: Bench, projections: &Projections) -> Result<ExitCo
 struct Ground {
     stack: Option<StackGuard>,
     dir: PathBuf,
-    log: LogArgs,
+    brokers: String,
+    topic: String,
     postgres: String,
 }
 
@@ -118,11 +118,11 @@ impl Ground {
             let stream = &args.stream;
             format!("bench-{}-{}-{}", stream.seed, stream.events.0, args.codec)
         });
-        let log = log_args(args, brokers, topic);
         Ok(Self {
             stack,
             dir,
-            log,
+            brokers,
+            topic,
             postgres,
         })
     }
@@ -137,9 +137,9 @@ impl Ground {
             format!("--zipf={}", stream.zipf),
             format!("--seed={}", stream.seed),
             format!("--codec={}", args.codec),
-            format!("--brokers={}", self.log.brokers),
-            format!("--topic={}", self.log.topic),
-            format!("--format={}", crate::cli::word(self.log.format)),
+            format!("--brokers={}", self.brokers),
+            format!("--topic={}", self.topic),
+            format!("--format={}", crate::cli::word(args.format)),
         ];
         let mut seed = Role::start("seed", &self.dir, &flags, false)?;
         seed.finish(std::time::Duration::from_secs(24 * 3600)).await
@@ -159,25 +159,13 @@ impl Ground {
     }
 }
 
-/// The log as the flags of a replay say it.
-fn log_args(args: &BenchReplayArgs, brokers: String, topic: String) -> LogArgs {
-    LogArgs {
-        brokers,
-        topic,
-        format: args.format,
-    }
-}
-
 /// Opens a topic as the flags of a replay say it.
 pub(crate) fn source(
     args: &BenchReplayArgs,
     brokers: &str,
     topic: &str,
-) -> Result<KafkaSource, Failure> {
-    connect::log(
-        &log_args(args, brokers.to_owned(), topic.to_owned()),
-        &args.kafka,
-    )
+) -> Result<Arc<dyn LogSource>, Failure> {
+    Place::Kafka(connect::kafka_config(brokers, &args.kafka)?).log(topic)
 }
 
 /// The projector's settings as the flags of a replay say them.
@@ -216,10 +204,7 @@ async fn measure(
     projection: Arc<dyn AnyProjection>,
     ground: &Ground,
 ) -> Result<(Value, Vec<u64>), Failure> {
-    eprintln!(
-        "seed {} events into {}",
-        args.stream.events, ground.log.topic
-    );
+    eprintln!("seed {} events into {}", args.stream.events, ground.topic);
     ground.seed(args).await?;
     let mut rates = Vec::new();
     let mut figures = Value::Null;
@@ -242,7 +227,7 @@ async fn once(
     session: &SessionOptions,
 ) -> Result<Value, Failure> {
     let checked = Arc::clone(&projection);
-    let source = Arc::new(source(args, &ground.log.brokers, &ground.log.topic)?);
+    let source = source(args, &ground.brokers, &ground.topic)?;
     let measured = measured(projection, source, session, projector_options(args)).await?;
     let checked = verify::with_oracle(session, &checked, &args.stream, args.format).await?;
     let mut figures = figures(args, &measured);

@@ -7,6 +7,7 @@ pub(crate) mod chaos;
 pub(crate) mod cutover;
 pub(crate) mod demo;
 pub(crate) mod diff;
+pub(crate) mod event_table;
 pub(crate) mod list;
 pub(crate) mod load;
 pub(crate) mod parked;

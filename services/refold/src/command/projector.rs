@@ -37,6 +37,7 @@ pub(crate) async fn run(
     projection: Arc<dyn AnyProjection>,
 ) -> Result<ExitCode, Failure> {
     let options = options(&args)?;
+    let group = group(&args)?;
     let failpoints = Failpoints::of_environment()?;
     let mut session = connect::session(&args.store)?;
     session.synchronous_commit = !args.async_commit;
@@ -69,7 +70,7 @@ pub(crate) async fn run(
     };
     let plugs = Plugs::new(
         projection,
-        Arc::new(source),
+        source,
         Arc::new(sink),
         connect::as_registry(&registry),
     )
@@ -79,7 +80,7 @@ pub(crate) async fn run(
         Some(probe) => plugs.with_probe(probe),
         None => plugs,
     };
-    let plugs = match group(&args)? {
+    let plugs = match group {
         Some(group) => plugs.with_group(Arc::new(group)),
         None => plugs,
     };
@@ -161,7 +162,7 @@ fn group(args: &ProjectorArgs) -> Result<Option<KafkaGroup>, Failure> {
         GroupProtocolArg::Classic => GroupProtocol::Classic,
         GroupProtocolArg::Consumer => GroupProtocol::Consumer,
     };
-    let config = connect::kafka_config(&args.log.brokers, &args.kafka)?;
+    let config = connect::kafka_config(args.log.brokers("-group")?, &args.kafka)?;
     Ok(Some(KafkaGroup::new(
         config,
         &args.log.topic,

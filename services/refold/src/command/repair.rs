@@ -39,11 +39,7 @@ pub(crate) async fn run(args: RepairArgs, projections: &Projections) -> Result<E
     let version = find(projections, &args.version)?;
     let session = connect::session(&args.store)?;
     refold_store_postgres::migrate(&session).await?;
-    let log = witness::Log {
-        config: connect::kafka_config(&args.log.brokers, &args.kafka)?,
-        topic: args.log.topic.clone(),
-        form: connect::wire(args.log.format),
-    };
+    let log = connect::witnessed(&args.log, &args.kafka)?;
     let partitions = witness::same_log(&session, &log, &[Arc::clone(&version)]).await?;
     let keys = match args.from_verify {
         true => {

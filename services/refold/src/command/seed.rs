@@ -179,7 +179,10 @@ async fn tail(args: crate::cli::SeedTailArgs) -> Result<ExitCode, Failure> {
         duration: args.duration,
         codec: codec(&args.codec)?,
         linger: args.linger,
-        ..TailOptions::new(Target::new(&args.log.brokers, &args.log.topic), args.rate.0)
+        ..TailOptions::new(
+            Target::new(args.log.brokers("seed tail")?, &args.log.topic),
+            args.rate.0,
+        )
     };
     if args.print_ids {
         let printer = IdPrinter::new();

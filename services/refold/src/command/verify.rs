@@ -120,16 +120,22 @@ async fn again_and_again(
 }
 
 /// Scans both tables, or takes the last scan, and lets the log say what it gives for the keys
-/// that differ as expected, where there are any and the brokers are known.
+/// that differ as expected, where there are any and it is known where the log is.
 async fn scan_and_ask(
     session: &SessionOptions,
     pair: (&Arc<dyn AnyProjection>, &Arc<dyn AnyProjection>),
     args: &VerifyArgs,
     standing: Option<&mut Standing>,
 ) -> Result<Comparison, Failure> {
-    let log = match (&args.brokers, args.no_log) {
-        (Some(brokers), false) => Some(log_of(brokers, args)?),
-        _ => None,
+    let named = args.log.address_if_any()?.is_some();
+    if args.confirm_only && !named {
+        return Err(Failure::usage(
+            "-confirm-only asks the log: name it by -brokers or -event-store",
+        ));
+    }
+    let log = match named && !args.no_log {
+        true => Some(connect::witnessed(&args.log, &args.kafka)?),
+        false => None,
     };
     let mut comparison = if args.confirm_only {
         recorded(session, pair).await?
@@ -206,29 +212,19 @@ impl Comparison {
     }
 }
 
-fn log_of(brokers: &str, args: &VerifyArgs) -> Result<witness::Log, Failure> {
-    Ok(witness::Log {
-        config: connect::kafka_config(brokers, &args.kafka)?,
-        topic: args.topic.clone(),
-        form: connect::wire(args.format),
-    })
-}
-
 /// Folds a share of the keys again from the log's first event on.
 async fn with_log(
     session: &SessionOptions,
     version: &Arc<dyn AnyProjection>,
     args: &VerifyArgs,
 ) -> Result<Comparison, Failure> {
-    let brokers = args.brokers.as_deref();
-    let brokers = brokers.ok_or_else(|| Failure::usage("-against log needs -brokers"))?;
     if args.class >= args.one_of {
         let (class, one_of) = (args.class, args.one_of);
         return Err(Failure::usage(format!(
             "-class {class} is none of the {one_of} classes of -one-of; -one-of 1 folds every key again"
         )));
     }
-    let log = log_of(brokers, args)?;
+    let log = connect::witnessed(&args.log, &args.kafka)?;
     let share = KeyShare::new(args.class, args.one_of);
     let testimony = witness::testify(session, &log, &[Arc::clone(version)], share).await?;
     let columns = version.spec().columns.iter().map(|c| c.name.to_owned());

@@ -37,6 +37,7 @@ use crate::cli::Failure;
 use crate::cli::Kind;
 use crate::cli::word;
 use crate::connect;
+use crate::connect::Place;
 use crate::load::FreshIds;
 use crate::load::LoadProgress;
 use crate::load::LoadReport;
@@ -310,8 +311,8 @@ impl Scene {
     /// The log, for whoever folds it again.
     pub(super) fn log(&self) -> witness::Log {
         witness::Log {
-            config: KafkaConfig::new(&self.brokers),
-            topic: self.topic.clone(),
+            place: Place::Kafka(KafkaConfig::new(&self.brokers)),
+            name: self.topic.clone(),
             form: connect::wire(self.args.format),
         }
     }

@@ -24,7 +24,6 @@ use refold_domain::position::Offset;
 use refold_domain::position::Partition;
 use refold_domain::spec::ProjectionSpec;
 use refold_proto::decode_plain;
-use refold_source_kafka::each_record;
 use refold_store_postgres::PgVerifier;
 use refold_store_postgres::RecordedScan;
 use refold_store_postgres::SessionOptions;
@@ -376,7 +375,7 @@ impl Chosen {
             Ok(())
         };
         let whole = (Offset(0), self.at);
-        each_record(&log.config, &log.topic, self.partition, whole, visit)?;
+        log.each_record(self.partition, whole, visit)?;
         Ok(partings.at)
     }
 }

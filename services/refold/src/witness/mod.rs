@@ -1,7 +1,7 @@
 //! The third layer of the proof: the log, folded again by another way.
 //!
 //! Sums and scans compare what the product computed with what the product computed. Here the
-//! log itself is asked: read by librdkafka a message at a time, taken apart by prost, folded an
+//! log itself is asked: read the plain way, a message or a row at a time, taken apart by prost, folded an
 //! event at a time into a plain map. Only the author's code is the same. A row that differs is
 //! wrong on the table's side, and the version that it belongs to is named.
 
@@ -24,18 +24,16 @@ use refold_domain::position::Partition;
 use refold_domain::spec::ProjectionSpec;
 use refold_ports::Registry;
 use refold_ports::registry::RegistryError;
-use refold_ports::source::LogSource;
+use refold_ports::source::SourceError;
 use refold_projection::cell::CellReader;
 use refold_proto::WireFormat;
 use refold_proto::decode_plain;
-use refold_source_kafka::KafkaConfig;
-use refold_source_kafka::KafkaSource;
-use refold_source_kafka::each_record;
 use refold_store_postgres::PgRegistry;
 use refold_store_postgres::PgVerifier;
 use refold_store_postgres::SessionOptions;
 
 use crate::cli::Failure;
+use crate::connect::Place;
 
 pub(crate) use expected::Confirmation;
 pub(crate) use expected::columns_of;
@@ -45,9 +43,31 @@ pub(crate) use standing::Standing;
 /// The log that is asked.
 #[derive(Debug, Clone)]
 pub(crate) struct Log {
-    pub(crate) config: KafkaConfig,
-    pub(crate) topic: String,
+    pub(crate) place: Place,
+    /// The topic, or the event table.
+    pub(crate) name: String,
     pub(crate) form: WireFormat,
+}
+
+impl Log {
+    /// Hands the value of every record of `[from, until)` to `visit`, read the plain way: by
+    /// librdkafka a message at a time, or by statements that ask for rows in order. Blocks.
+    fn each_record(
+        &self,
+        partition: Partition,
+        range: (Offset, Offset),
+        visit: impl FnMut(Offset, Option<&[u8]>) -> Result<(), String>,
+    ) -> Result<(), SourceError> {
+        let name = &self.name;
+        match &self.place {
+            Place::Kafka(config) => {
+                refold_source_kafka::each_record(config, name, partition, range, visit)
+            }
+            Place::EventStore(options) => {
+                refold_source_postgres::each_record(options, name, partition, range, visit)
+            }
+        }
+    }
 }
 
 /// A row of a table that the log does not bear out.
@@ -151,9 +171,7 @@ pub(crate) async fn same_log(
     log: &Log,
     projections: &[Arc<dyn AnyProjection>],
 ) -> Result<i32, Failure> {
-    let source = KafkaSource::new(log.config.clone(), &log.topic);
-    let source = source.map_err(|error| Failure::usage(error.to_string()))?;
-    let asked = source.identity().await?;
+    let asked = log.place.log(&log.name)?.identity().await?;
     let registry = PgRegistry::new(session);
     for projection in projections {
         let version = registry.version(&projection.spec().label()).await?;
@@ -257,26 +275,20 @@ fn read_on(
 ) -> Result<u64, Failure> {
     let until = parts.iter().map(|part| part.mark).max().unwrap_or_default();
     let mut records = 0;
-    each_record(
-        &log.config,
-        &log.topic,
-        partition,
-        (from, until),
-        |offset, value| {
-            records += 1;
-            if !parts.iter().any(|part| part.has(offset)) {
-                return Ok(());
+    log.each_record(partition, (from, until), |offset, value| {
+        records += 1;
+        if !parts.iter().any(|part| part.has(offset)) {
+            return Ok(());
+        }
+        let value = value.ok_or("a record without a value")?;
+        let event = decode_plain(log.form, value)?;
+        for (fold, part) in folds.iter_mut().zip(parts) {
+            if part.has(offset) {
+                fold.event(&event, offset)?;
             }
-            let value = value.ok_or("a record without a value")?;
-            let event = decode_plain(log.form, value)?;
-            for (fold, part) in folds.iter_mut().zip(parts) {
-                if part.has(offset) {
-                    fold.event(&event, offset)?;
-                }
-            }
-            Ok(())
-        },
-    )?;
+        }
+        Ok(())
+    })?;
     Ok(records)
 }
 

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use refold_domain::position::Partition;
-use refold_ports::LogSource;
 use refold_seed::oracle::Oracle;
-use refold_source_kafka::KafkaSource;
 
 use super::Chaos;
 use super::LOOK;
@@ -102,8 +100,7 @@ impl Proof {
 /// Where each partition of the log ends.
 async fn ends(chaos: &Chaos) -> Result<BTreeMap<i32, i64>, Failure> {
     let log = chaos.scene.log();
-    let source = KafkaSource::new(log.config, log.topic)
-        .map_err(|error| Failure::error("ask for the end of the log", error))?;
+    let source = log.place.log(&log.name)?;
     let mut ends = BTreeMap::new();
     for partition in 0..chaos.scenario.partitions.cast_signed() {
         let marks = source.watermarks(Partition(partition)).await?;
