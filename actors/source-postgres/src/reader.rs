@@ -275,8 +275,12 @@ impl ChunkReader for EventReader {
         if let Some(error) = &self.broken {
             return Err(error.clone());
         }
+        // Not the runtime's own way to block: a thread may call this from a future that it drives,
+        // whose budget must not run out here, where nobody refills it.
         let runtime = self.runtime.clone();
-        let outcome = runtime.block_on(self.fill(chunk, limit, wait));
+        let _inside = runtime.enter();
+        let filling = tokio::task::unconstrained(self.fill(chunk, limit, wait));
+        let outcome = futures::executor::block_on(filling);
         match &outcome {
             Ok(()) => {
                 self.position = chunk.to();

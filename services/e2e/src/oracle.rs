@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::process::Exit;
 use crate::process::Launch;
+use crate::psql::Psql;
 use crate::world::World;
 use crate::world::run;
 use crate::world::with;
@@ -58,27 +59,56 @@ impl World {
         self.watch().assert_none_moved_back();
     }
 
-    /// The same without `verify`: the table and the oracle's rows are compared by the database.
-    /// The oracle writes the end of the seeded part; a row that a tail has changed since is
-    /// left to `verify`, and only has to be younger.
-    fn assert_equals_expected_rows(&self, version: &str) {
+    /// Holds every aggregate of an accounts version against the final state of the stream, by SQL
+    /// and without offsets: for a log whose offsets are not the stream's.
+    ///
+    /// # Panics
+    /// When one row is missing, different or too many.
+    pub fn assert_final_state(&self, version: &str) {
+        let mut session = self.expected_rows();
+        let (wanted, found) = columns(version);
+        let counts = session
+            .ask(&format!(
+                "select count(*), count(*) filter (where
+                        (r.key, r.partition, r.agg_version, r.deleted, {found}) is not distinct from
+                        (e.aggregate_id, e.partition, e.last_version, false, {wanted}))
+                 from expected e full join ({}) r on r.key = e.aggregate_id",
+                self.rows_of(version)
+            ))
+            .expect("a comparison");
+        let all = self.stream().aggregates.to_string();
+        assert_eq!(counts, [[all.clone(), all]], "{version}");
+    }
+
+    /// A session with the oracle's rows in a table.
+    fn expected_rows(&self) -> Psql {
         let launch = with(Launch::new(["seed", "expected"]), self.stream_flags());
         let expected = run(&launch);
         assert_eq!(expected.exit, Exit::Code(0), "{}", expected.stderr);
         let mut session = self.session();
         let rows = format!("{EXPECTED}{}\n\\.\n", expected.stdout);
         session.ask(&rows).expect("the oracle's rows");
+        session
+    }
+
+    /// All rows of a version with their partition, as a statement.
+    fn rows_of(&self, version: &str) -> String {
         let leaves = self.leaves(version).into_iter().map(|leaf| {
             let partition = leaf
                 .rsplit_once("_p")
                 .map_or("-1", |(_, partition)| partition);
             format!("select l.*, {partition} as partition from {leaf} l")
         });
-        let table: Vec<_> = leaves.collect();
-        let (wanted, found) = match version {
-            "accounts_v4" => (V4_EXPECTED, V4_FOUND),
-            _ => (V3_EXPECTED, V3_FOUND),
-        };
+        leaves.collect::<Vec<_>>().join(" union all ")
+    }
+
+    /// The same without `verify`: the table and the oracle's rows are compared by the database.
+    /// The oracle writes the end of the seeded part; a row that a tail has changed since is
+    /// left to `verify`, and only has to be younger.
+    fn assert_equals_expected_rows(&self, version: &str) {
+        let mut session = self.expected_rows();
+        let table = self.rows_of(version);
+        let (wanted, found) = columns(version);
         let counts = session
             .ask(&format!(
                 "select count(*) filter (where r.off = e.last_offset),
@@ -88,7 +118,7 @@ impl World {
                         (e.aggregate_id, e.partition, e.last_version, e.last_offset, false, {wanted})),
                     count(*)
                  from expected e full join ({}) r on r.key = e.aggregate_id",
-                table.join(" union all ")
+                table
             ))
             .expect("a comparison");
         let count = |i: usize| counts[0][i].parse::<u64>().expect("a count");
@@ -104,5 +134,13 @@ impl World {
             "{version}: rows that are not what is expected"
         );
         println!("{version}: {equal} of {all} rows equal in SQL, {younger} changed by a tail");
+    }
+}
+
+/// What is expected of a version's rows, and their columns.
+fn columns(version: &str) -> (&'static str, &'static str) {
+    match version {
+        "accounts_v4" => (V4_EXPECTED, V4_FOUND),
+        _ => (V3_EXPECTED, V3_FOUND),
     }
 }

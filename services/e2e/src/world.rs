@@ -98,6 +98,8 @@ pub struct World {
     brokers: String,
     dsn: String,
     topic: String,
+    /// Where the log is a table, the database that it is in.
+    event_store: Option<String>,
     session: Mutex<Psql>,
     watch: MarkWatch,
 }
@@ -131,12 +133,16 @@ impl World {
 
     /// The same world with a new session and a new watch.
     pub fn reopened(&self) -> Self {
-        Self::open(&self.brokers, &self.dsn, self.topic.clone(), self.stream)
+        self.moved_to(&self.dsn)
     }
 
     /// The same log in another database, with a session and a watch of its own.
     pub fn moved_to(&self, dsn: &str) -> Self {
-        Self::open(&self.brokers, dsn, self.topic.clone(), self.stream)
+        let moved = Self::open(&self.brokers, dsn, self.topic.clone(), self.stream);
+        Self {
+            event_store: self.event_store.clone(),
+            ..moved
+        }
     }
 
     pub(crate) fn open(brokers: &str, dsn: &str, topic: String, stream: Stream) -> Self {
@@ -146,8 +152,35 @@ impl World {
             session: Mutex::new(Psql::connect(dsn)),
             watch: MarkWatch::over(dsn),
             topic,
+            event_store: None,
             dsn: dsn.to_owned(),
         }
+    }
+
+    /// A fresh database for the read model, and an empty event table for the log in another one.
+    ///
+    /// # Panics
+    /// When there is no stack, or `refold event-table create` fails.
+    pub fn on_event_table(name: &str, stream: Stream) -> Self {
+        let store = testing::fresh_database(&format!("e2e_{name}_events"));
+        let world = Self {
+            event_store: Some(store.expect("a fresh database")),
+            ..Self::unseeded(name, stream)
+        };
+        let create = Launch::new(["event-table", "create", world.topic()])
+            .flag("event-store", world.event_store())
+            .flag("partitions", stream.partitions);
+        create.start().succeed(IN_STATE);
+        world
+    }
+
+    /// The database that the event table is in.
+    ///
+    /// # Panics
+    /// When the log is a topic.
+    pub fn event_store(&self) -> &str {
+        let store = self.event_store.as_deref();
+        store.expect("the log is an event table")
     }
 
     /// What the log is made of.
@@ -172,8 +205,12 @@ impl World {
 
     /// Flags that name the log.
     pub fn log_flags(&self) -> Vec<String> {
+        let place = match &self.event_store {
+            Some(store) => format!("--event-store={store}"),
+            None => format!("--brokers={}", self.brokers),
+        };
         vec![
-            format!("--brokers={}", self.brokers),
+            place,
             format!("--topic={}", self.topic),
             format!("--format={}", self.stream.format),
         ]

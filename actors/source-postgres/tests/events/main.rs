@@ -1,6 +1,7 @@
 //! The log in a Postgres table, on a real server.
 
 mod conformance;
+mod driven;
 mod harm;
 mod many;
 mod refusals;

@@ -31,6 +31,7 @@ use crate::cli::Count;
 use crate::cli::Failure;
 use crate::cli::Format;
 use crate::cli::Kind;
+use crate::cli::LogAddress;
 use crate::cli::StreamArgs;
 use crate::cli::VerifyArgs;
 use crate::connect;
@@ -151,12 +152,19 @@ async fn scan_and_ask(
             ..ScanOptions::default()
         };
         let report = told(session, pair.0, pair.1, &options).await?;
-        judged(&report, pair.0, pair.1, &args.stream, Format::Proto).await?
+        judged(&report, pair.0, pair.1, seeded(args)?, Format::Proto).await?
     };
     if let Some(log) = log {
         comparison.ask(session, &log, pair, standing).await?;
     }
     Ok(comparison)
+}
+
+/// The stream that a log was seeded with. An event table was not: its offsets are not the stream's.
+fn seeded(args: &VerifyArgs) -> Result<Option<&StreamArgs>, Failure> {
+    let address = args.log.address_if_any()?;
+    let is_table = matches!(address, Some(LogAddress::EventStore(_)));
+    Ok((!is_table).then_some(&args.stream))
 }
 
 /// What the last scan of both versions found.
@@ -353,7 +361,7 @@ pub(crate) async fn with_version(
     format: Format,
 ) -> Result<Comparison, Failure> {
     let report = scan_once(session, left, right).await?;
-    let mut comparison = judged(&report, left, right, stream, format).await?;
+    let mut comparison = judged(&report, left, right, Some(stream), format).await?;
     comparison.ask(session, log, (left, right), None).await?;
     Ok(comparison)
 }
@@ -363,7 +371,7 @@ async fn judged(
     report: &ScanReport,
     left: &Arc<dyn AnyProjection>,
     right: &Arc<dyn AnyProjection>,
-    stream: &StreamArgs,
+    stream: Option<&StreamArgs>,
     format: Format,
 ) -> Result<Comparison, Failure> {
     let offsets: BTreeMap<i32, i64> = report
@@ -373,10 +381,10 @@ async fn judged(
         .collect();
     let known = Rules::of(left.spec()).is_some() && Rules::of(right.spec()).is_some();
     let intended = report.expected();
-    let intended_expected = match known && !report.differing.is_empty() {
-        true => differing_keys(stream, format, &offsets).await?,
+    let intended_expected = match stream.filter(|_| known && !report.differing.is_empty()) {
+        Some(stream) => differing_keys(stream, format, &offsets).await?,
         // Only a seeded log has an oracle; any other is reported, not judged.
-        false => intended,
+        None => intended,
     };
     Ok(Comparison {
         rows: report.rows(),
