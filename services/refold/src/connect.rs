@@ -58,7 +58,7 @@ pub(crate) enum Place {
     /// A cluster of brokers.
     Kafka(KafkaConfig),
     /// A Postgres server.
-    EventStore(EventStoreOptions),
+    EventStore(Box<EventStoreOptions>),
 }
 
 impl Place {
@@ -70,7 +70,7 @@ impl Place {
                 Ok(Arc::new(source.map_err(usage)?))
             }
             Self::EventStore(options) => {
-                let source = EventTable::new(options.clone(), name);
+                let source = EventTable::new((**options).clone(), name);
                 Ok(Arc::new(source.map_err(usage)?))
             }
         }
@@ -90,7 +90,7 @@ pub(crate) fn place(args: &LogArgs, kafka: &KafkaArgs) -> Result<Place, Failure>
         LogAddress::Brokers(brokers) => Ok(Place::Kafka(kafka_config(brokers, kafka)?)),
         LogAddress::EventStore(dsn) => {
             let file = args.event_store_password_file.as_deref();
-            Ok(Place::EventStore(event_store(dsn, file)?))
+            Ok(Place::EventStore(Box::new(event_store(dsn, file)?)))
         }
     }
 }

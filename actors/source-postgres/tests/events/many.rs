@@ -283,7 +283,10 @@ async fn of_fifty_writers_at_once_every_committed_event_is_delivered_once_and_in
     let gaps = last as u64 + 1 - delivered;
     assert!(gaps > written / 50, "{gaps} gaps of {written} rows are few");
     println!(
-        "{WRITERS} writers, {written} rows in {wrote:.1?}: {delivered} events delivered as they \
-         were committed, {gaps} positions passed that never became one"
+        "{{\"schema\":\"refold.event-table/1\",\"writers\":{WRITERS},\"partitions\":{PARTITIONS},\
+         \"rows\":{written},\"delivered\":{delivered},\"differences\":{},\"gaps\":{gaps},\
+         \"seconds\":{:.1}}}",
+        wrong.len(),
+        wrote.as_secs_f64()
     );
 }
