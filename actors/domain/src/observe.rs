@@ -353,6 +353,9 @@ mod tests {
             all.collect::<Vec<_>>(),
             [(id("a_v1", 9), 1), (id("a_v1", 10), 0), (id("b_v1", 0), 0)]
         );
+        board.update_all(|observed| observed.restarts += 10);
+        assert_eq!(of(&id("a_v1", 9)), Some(11));
+        assert_eq!(of(&id("b_v1", 0)), Some(10));
         board.leave(&id("a_v1", 9));
         assert_eq!(of(&id("a_v1", 9)), None);
         assert_eq!(board.all().len(), 2);
