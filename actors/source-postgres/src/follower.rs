@@ -36,8 +36,11 @@ const LOG: &str = "select (pg_current_wal_insert_lsn() - '0/0')::bigint as writt
 /// A commit of nothing, which brings to disk what no commit does.
 const FLUSH: &str = "select pg_logical_emit_message(true, 'refold', '')";
 
-/// A look begins no sooner after the one before: 64 idle readers cost a hundred looks a second.
+/// A look begins no sooner than this after the one before, however many readers ask.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(8);
+
+/// The same behind a look that found no later end.
+const BETWEEN_IDLE_LOOKS: Duration = Duration::from_millis(20);
 
 /// The pauses while somebody is waited for: the first one, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
@@ -56,6 +59,8 @@ pub(crate) struct Ends {
     pub(crate) log: Uuid,
     /// How many partitions the table has.
     pub(crate) partitions: i32,
+    /// The server that settled it, as it was started.
+    pub(crate) server: i64,
     /// Counts the sessions by which ends were settled. After a change the server may have been
     /// started again, and of what nobody committed nothing is sure.
     pub(crate) session: u64,
@@ -200,6 +205,11 @@ impl Task {
                 if outcome.is_err() {
                     looker = None;
                 }
+                let before = self.say.borrow().known.map(|ends| ends.end);
+                let between = match outcome.as_ref().is_ok_and(|ends| Some(ends.end) == before) {
+                    true => BETWEEN_IDLE_LOOKS,
+                    false => BETWEEN_LOOKS,
+                };
                 self.say.send_modify(|said| {
                     said.answered = asked;
                     said.held_by = None;
@@ -208,7 +218,7 @@ impl Task {
                         Err(error) => said.trouble = Some(error),
                     }
                 });
-                tokio::time::sleep_until(begun + BETWEEN_LOOKS).await;
+                tokio::time::sleep_until(begun + between).await;
             } else {
                 tokio::select! {
                     () = self.board.question.notified() => {}
@@ -237,31 +247,48 @@ impl Task {
                 self.table
             )));
         }
-        let begun = Instant::now();
-        let mut pause = PAUSES.0;
-        let end = loop {
-            if let Some(end) = candidate.look(&looking.writers().await?) {
-                break end;
+        let end = match before {
+            // All that was handed out is settled already, and nothing was handed out since.
+            Some(before) if candidate.bound() == before => before,
+            _ => {
+                let end = self.wait_for_writers(&mut candidate, looking).await?;
+                looking.make_durable().await?;
+                end
             }
-            let held_by = candidate.waits_for();
-            if begun.elapsed() > LONG && self.say.borrow().held_by.is_none() {
-                tracing::warn!(table = %self.table, transaction = %held_by, "a transaction that writes holds the end of the log back");
-            }
-            self.say.send_modify(|said| said.held_by = Some(held_by));
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSES.1);
         };
-        if before.is_none_or(|before| before < end) {
-            looking.make_durable().await?;
-        }
         looking.end = Some(end);
         Ok(Ends {
             low: handed_out.low,
             end,
             log: looking.facts.id,
             partitions: looking.facts.partitions,
+            server: looking.session.server(),
             session: self.sessions,
         })
+    }
+
+    /// Looks at the writers until nobody has to be waited for; the settled end.
+    async fn wait_for_writers(
+        &self,
+        candidate: &mut Candidate,
+        looking: &Looker,
+    ) -> Result<Offset, SourceError> {
+        let begun = Instant::now();
+        let mut pause = PAUSES.0;
+        let mut warned = false;
+        loop {
+            if let Some(end) = candidate.look(&looking.writers().await?) {
+                return Ok(end);
+            }
+            let held_by = candidate.waits_for();
+            if begun.elapsed() > LONG && !warned {
+                warned = true;
+                tracing::warn!(table = %self.table, transaction = %held_by, "a transaction that writes holds the end of the log back");
+            }
+            self.say.send_modify(|said| said.held_by = Some(held_by));
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
     }
 }
 

@@ -52,6 +52,10 @@ pub(crate) struct EventReader {
     told: bool,
     /// The session of the follower by which `reached` was settled.
     session: u64,
+    /// The server that settled the end.
+    server: i64,
+    /// Whether the last read failed: what was known before is not believed then.
+    failed: bool,
     /// Rows that the next read asks for.
     rows: usize,
     broken: Option<SourceError>,
@@ -83,6 +87,8 @@ impl EventReader {
             reached: from,
             told: false,
             session: ends.session,
+            server: ends.server,
+            failed: false,
             rows: FIRST_ROWS,
             broken: None,
         }
@@ -95,7 +101,7 @@ impl EventReader {
         wait: Duration,
     ) -> Result<(), SourceError> {
         let until = Instant::now() + wait;
-        let mut known = self.follower.known();
+        let mut known = self.follower.known().filter(|_| !self.failed);
         // An end that was settled for somebody else may be long past.
         let mut is_news = false;
         loop {
@@ -119,6 +125,7 @@ impl EventReader {
                 return Ok(());
             }
             known = Some(self.follower.ask(left).await?);
+            self.failed = false;
             is_news = true;
         }
     }
@@ -135,6 +142,7 @@ impl EventReader {
             self.told = false;
             self.session = ends.session;
         }
+        self.server = ends.server;
         inside(ends, self.partition, self.reached)?;
         Ok((ends.end > self.reached).then_some(ends.end))
     }
@@ -147,6 +155,13 @@ impl EventReader {
         end: Offset,
     ) -> Result<Taken, SourceError> {
         let line = self.lines.line().await?;
+        if line.session.server() != self.server {
+            self.lines.give_up(&line).await;
+            return Err(SourceError::Unreachable(format!(
+                "{READ}: this server is not the one that settled the end of {}",
+                self.lines.table()
+            )));
+        }
         let taken = self.take_by(&line, chunk, limit, end).await;
         if taken.as_ref().is_err_and(SourceError::is_transient) {
             self.lines.give_up(&line).await;
@@ -291,6 +306,7 @@ impl ChunkReader for EventReader {
                 chunk.recycle(self.partition, self.position);
                 self.reached = self.position;
                 self.told = false;
+                self.failed = true;
                 if !error.is_transient() {
                     self.broken = Some(error.clone());
                 }

@@ -11,6 +11,7 @@ use tokio_postgres::Config;
 use tokio_postgres::NoTls;
 use tokio_postgres::Row;
 use tokio_postgres::config::Host;
+use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::types::ToSql;
 
 use crate::failure::source_error;
@@ -32,6 +33,9 @@ const SET_UP: &str = "set default_transaction_isolation = 'read committed';
     set search_path = pg_catalog;
     set timezone = 'UTC'";
 
+/// What tells a server from another one, and from itself after it was started again.
+const SERVER: &str = "select (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint";
+
 /// A connection and the task that drives it. Dropping it closes the socket.
 pub(crate) struct Session {
     client: Client,
@@ -39,6 +43,8 @@ pub(crate) struct Session {
     deadline: Duration,
     /// The event table that it is for.
     table: String,
+    /// When the server was started, microseconds since 1970; 0 where nobody asked.
+    server: i64,
 }
 
 impl fmt::Debug for Session {
@@ -62,8 +68,14 @@ impl Session {
         options: &EventStoreOptions,
         table: &str,
     ) -> Result<Self, SourceError> {
-        let session = Self::connect(options, table).await?;
+        let mut session = Self::connect(options, table).await?;
         session.batch("set the session up", SET_UP).await?;
+        let what = "ask when the server was started";
+        let row = session.within(what, session.client.query_one(SERVER, &[]));
+        let row = row.await?;
+        session.server = row
+            .try_get(0)
+            .map_err(|error| SourceError::Fatal(format!("{what}: {error}")))?;
         Ok(session)
     }
 
@@ -78,6 +90,10 @@ impl Session {
             .connect_timeout(options.deadline)
             .tcp_user_timeout(options.deadline)
             .keepalives_idle(options.deadline);
+        if config.get_hosts().len() > 1 {
+            // Of several servers the one that is written to: a standby has no end.
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
         let what = connecting_to(&options.config);
         let connecting = tokio::time::timeout(options.deadline, config.connect(NoTls));
         let (client, connection) = connecting
@@ -94,12 +110,19 @@ impl Session {
             connection,
             deadline: options.deadline,
             table: table.to_owned(),
+            server: 0,
         })
     }
 
     /// The event table that it is for.
     pub(crate) fn table(&self) -> &str {
         &self.table
+    }
+
+    /// The server, as it was started. A name may lead to another one each time: what is settled by
+    /// one server is not what another one has, and least of all a standby.
+    pub(crate) fn server(&self) -> i64 {
+        self.server
     }
 
     /// The client, for statements that [`Session::within`] guards.

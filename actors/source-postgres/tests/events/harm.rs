@@ -162,6 +162,53 @@ async fn a_crash_gives_no_position_again_that_was_passed_and_takes_no_event_that
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_standby_is_never_read_in_place_of_the_server_that_settled_the_end() {
+    let scratch = ScratchDir::new("refold-instead").expect("a directory");
+    let servers = PostgresServer::with_standby(scratch.path(), PostgresOptions::default());
+    let (mut primary, standby) = servers.expect("two servers");
+    table(&primary).await;
+    primary.psql(&one("a")).expect("the server answers");
+    let options = EventStoreOptions::parse(&primary.dsn()).expect("a connection string");
+    let mut both = options.clone();
+    let other = EventStoreOptions::parse(&standby.dsn()).expect("a connection string");
+    both.config
+        .host("127.0.0.1")
+        .port(other.config.get_ports()[0]);
+    let table = EventTable::new(both, "log").expect("a legal name");
+    let reader = table.open(P0, Offset(0), ReadMode::Tail).await;
+    let (mut reader, keys, _) = read(reader.expect("it opens")).await;
+    assert_eq!(keys, ["a"]);
+
+    let paused = "select pg_wal_replay_pause()";
+    standby.psql(paused).expect("the standby answers");
+    for key in ["b", "c"] {
+        primary.psql(&one(key)).expect("the server answers");
+    }
+    assert_eq!(end(&table).await, 3);
+    primary.crash().expect("it ends");
+    // Only the standby answers, and it does not have what is below the end that is known.
+    let asking = tokio::task::spawn_blocking(move || {
+        let mut chunk = Chunk::new(P0, Offset(0));
+        let limit = ReadLimit {
+            records: 10,
+            bytes: 1_000,
+        };
+        for _ in 0..5 {
+            let answer = reader.read(&mut chunk, limit, Duration::from_millis(50));
+            let refused = matches!(&answer, Err(error) if error.is_transient());
+            assert!(refused, "{answer:?} {chunk:?}");
+        }
+        reader
+    });
+    let reader = asking.await.expect("nothing but the primary is read");
+    primary.ensure().expect("it comes up again");
+    let fresh = EventStoreOptions::parse(&primary.dsn()).expect("a connection string");
+    assert_eq!(fresh.config.get_ports(), options.config.get_ports());
+    let (_, keys, _) = read(reader).await;
+    assert_eq!(keys, ["b", "c"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_standby_and_a_server_that_lost_its_end_are_refused() {
     let scratch = ScratchDir::new("refold-standby").expect("a directory");
     let servers = PostgresServer::with_standby(scratch.path(), PostgresOptions::default());
