@@ -113,7 +113,7 @@ fn write(mut session: Psql, topic: &str, events: &[Event], pace: &Pace) {
         } else {
             turn % 5
         };
-        let fails = turn % 10 == 0;
+        let fails = turn.is_multiple_of(10);
         let end = if fails { "rollback" } else { "commit" };
         let sql = format!(
             "begin; insert into refold_events.\"{topic}\" (partition, key, value) values {};
