@@ -285,7 +285,7 @@ fn log_lacks(scan: &ScanProof) -> Option<String> {
     (confirmed < needed).then(|| {
         format!(
             "{expected} rows differ as expected and {what}, {needed} are needed; \
-             run `refold verify` with -brokers, and with -confirm-only if the tables shall not be scanned again"
+             run `refold verify` with -brokers or -event-store, and with -confirm-only if the tables shall not be scanned again"
         )
     })
 }

@@ -1,5 +1,6 @@
 -- Event tables, and the catalogue of them. Everything is made by who may create a schema; a
--- writer needs usage of the schema, insert on its table and usage of the table's sequence.
+-- writer needs usage of the schema, insert on its table and usage of the table's sequence; a
+-- reader usage of the schema, and select on the table, on its sequence and on the catalogue.
 create schema if not exists refold_events;
 
 create table if not exists refold_events.logs (

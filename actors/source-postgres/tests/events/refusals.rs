@@ -88,6 +88,57 @@ async fn nobody_chooses_a_position() {
     assert_eq!(positions(&table).await, (0..7).collect::<Vec<_>>());
 }
 
+/// What the schema's first lines promise.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_may_only_insert_and_a_reader_only_select() {
+    let table = Server::fresh("rights").await.table(3).await;
+    let name = refold_local::testing::unique_topic("rights").replace('-', "_");
+    let (writer, reader) = (format!("{name}_w"), format!("{name}_r"));
+    let sequence = format!("refold_events.\"{}_position\"", table.name);
+    let grants = format!(
+        "create role {writer} login; create role {reader} login;
+         grant usage on schema refold_events to {writer}, {reader};
+         grant insert on {{events}} to {writer};
+         grant usage on sequence {sequence} to {writer};
+         grant select on {{events}}, refold_events.logs to {reader};
+         grant select on sequence {sequence} to {reader}"
+    );
+    said(&table, &grants).await.expect("granted");
+    let insert = format!("set role {writer}; insert into {{events}} (key) values ('a'), ('b')");
+    assert_eq!(said(&table, &insert).await, Ok(()));
+    let denied = said(
+        &table,
+        &format!("set role {writer}; delete from {{events}}"),
+    )
+    .await;
+    assert!(denied.is_err_and(|why| why.contains("permission denied")));
+
+    let mut options = table.server.options();
+    options.config.user(&reader);
+    let source = EventTable::new(options, &table.name).expect("a legal name");
+    assert_eq!(source.identity().await, table.source.identity().await);
+    let mut delivered = 0;
+    for partition in (0..3).map(Partition) {
+        let reader = source.open(partition, Offset(0), ReadMode::Bulk).await;
+        let mut reader = reader.expect("it opens");
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut chunk = Chunk::new(partition, Offset(0));
+            let limit = ReadLimit {
+                records: 10,
+                bytes: 1_000,
+            };
+            reader
+                .read(&mut chunk, limit, PATIENCE)
+                .expect("it may read");
+            chunk.len()
+        });
+        delivered += reading.await.expect("no panic");
+    }
+    assert_eq!(delivered, 2);
+    let gone = format!("drop owned by {writer}, {reader}; drop role {writer}, {reader}");
+    said(&table, &gone).await.expect("the roles go");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_without_a_partition_is_where_kafka_would_put_it() {
     let table = Server::fresh("partitions").await.table(12).await;

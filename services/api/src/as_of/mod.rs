@@ -190,7 +190,8 @@ async fn row_of(state: &ApiState, question: &Question) -> Result<Option<CurrentR
 }
 
 fn no_log() -> Problem {
-    let detail = "this server was started without a log; start it with -brokers and -topic";
+    let detail =
+        "this server was started without a log; start it with -brokers or -event-store, and -topic";
     let title = "No history here";
     Problem::new(StatusCode::NOT_IMPLEMENTED, "no-log", title, detail)
 }

@@ -69,7 +69,7 @@ pub(super) fn tell(version: &str, against: &str, found: &Comparison) {
     let unconfirmed = found.scan.is_some() && found.intended > 0 && found.log.is_none();
     match unconfirmed {
         true => println!(
-            "Next: refold verify -version {version} -against {against} -confirm-only -brokers HOST:PORT"
+            "Next: refold verify -version {version} -against {against} -confirm-only, with -brokers or -event-store"
         ),
         false => println!("Next: refold cutover -version {version} -n"),
     }
