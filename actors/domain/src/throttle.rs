@@ -286,7 +286,22 @@ mod tests {
     #[test]
     fn a_limit_of_a_reason_that_has_none_by_default_is_set_and_taken_away() {
         assert!(Limits::DEFAULT.is_any() && !Limits::default().is_any());
-        assert_eq!(Limits::DEFAULT.get(Reason::Wal), None);
+        let default = Reason::ALL.map(|reason| Limits::DEFAULT.get(reason));
+        assert_eq!(default, [Some(268_435_456), Some(1_073_741_824), None]);
+    }
+
+    #[test]
+    fn a_reason_says_which_flag_moves_its_limit_and_where_to_look() {
+        let flags = Reason::ALL.map(Reason::flag);
+        assert_eq!(flags, ["-max-replay-lag", "-max-slot-wal", "-max-wal"]);
+        let views = [
+            "pg_stat_replication",
+            "pg_replication_slots",
+            "max_wal_size",
+        ];
+        for (reason, view) in Reason::ALL.into_iter().zip(views) {
+            assert!(reason.advice().contains(view), "{}", reason.advice());
+        }
     }
 
     proptest! {

@@ -3,7 +3,8 @@
 # notices, and writes the count to result.json and what was not noticed to missed.txt.
 # run.sh [--shard K/N]: a share of the mutants. Ended and started again it goes on: what was
 # noticed is not tried again. Needs neither broker nor database; takes an hour on two cores.
-# JOBS (2) are tried at once.
+# JOBS (2) are tried at once. The tests take 2 s; one that goes on for SECONDS_AT_LEAST (30) counts
+# as one that does not end, so a machine that does other things besides needs more.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 tools=$PWD/target/cargo-mutants
@@ -14,31 +15,38 @@ export CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_DEBUG=none
 mkdir -p "$out"
 # The tool counts what did not compile among what was noticed before, so the lists are kept here.
 keep() {
-    for list in caught unviable; do
+    for list in caught unviable timeout; do
         cat "$out/$list.txt" "$out/mutants.out/$list.txt" 2>/dev/null | sort -u > "$out/$list.new" || true
         mv "$out/$list.new" "$out/$list.txt"
     done
 }
-keep
+# Tries what was not noticed yet, with so many cases a property. A test that did not end has
+# noticed; it is not waited for again (remove target/mutants/timeout.txt to do so).
+try() {
+    keep
+    mkdir -p "$out/mutants.out"
+    cat "$out/timeout.txt" >> "$out/mutants.out/previously_caught.txt"
+    cases=$1
+    shift
+    # 2: some were not noticed; 3: some tests did not end.
+    PROPTEST_CASES=$cases "$tools/bin/cargo-mutants" mutants -p refold-domain -p refold-projection \
+        --iterate --no-shuffle --jobs "${JOBS:-2}" --minimum-test-timeout "${SECONDS_AT_LEAST:-30}" \
+        --output "$out" "$@" >&2 || [ $? -le 3 ]
+    keep
+}
 # Running the tests is most of the work: at first with few cases a property, which can only miss
 # more; then what was missed with as many as the tests always have.
-# 2: some were not noticed; 3: some tests did not end. A machine that does other things besides is
-# slow, and that must not count as a test that does not end: the tests take seconds, not minutes.
-for cases in 32 256; do
-    PROPTEST_CASES=$cases "$tools/bin/cargo-mutants" mutants -p refold-domain -p refold-projection \
-        --iterate --no-shuffle --jobs "${JOBS:-2}" --minimum-test-timeout 90 --output "$out" "$@" >&2 ||
-        [ $? -le 3 ]
-    keep
-done
+try 32 "$@"
+try 256 "$@"
 count() { cat "$@" 2>/dev/null | wc -l; }
 "$tools/bin/cargo-mutants" mutants -p refold-domain -p refold-projection --list "$@" > "$out/listed.txt"
 listed=$(count "$out/listed.txt")
 # Of what was tried on earlier sources, only what is still there.
 caught=$(grep -cFxf "$out/listed.txt" "$out/caught.txt" || true)
 unviable=$(grep -cFxf "$out/listed.txt" "$out/unviable.txt" || true)
-timeouts=$(count "$out/mutants.out/timeout.txt")
+timeouts=$(grep -cFxf "$out/listed.txt" "$out/timeout.txt" || true)
 missed=$(count "$out/mutants.out/missed.txt")
-cat "$out/mutants.out/missed.txt" "$out/mutants.out/timeout.txt" > "$here/missed.txt"
+cp "$out/mutants.out/missed.txt" "$here/missed.txt"
 tested=$((caught + timeouts + missed))
 percent=$(awk "BEGIN { print 100 * ($caught + $timeouts) / $tested }")
 cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
