@@ -13,7 +13,7 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 10] = [
+const MIGRATIONS: [Migration; 11] = [
     Migration {
         number: 1,
         name: "control",
@@ -63,6 +63,11 @@ const MIGRATIONS: [Migration; 10] = [
         number: 10,
         name: "take_over",
         sql: include_str!("../migrations/0010_take_over.sql"),
+    },
+    Migration {
+        number: 11,
+        name: "readers",
+        sql: include_str!("../migrations/0011_readers.sql"),
     },
 ];
 

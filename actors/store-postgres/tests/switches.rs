@@ -10,6 +10,9 @@ use std::time::Duration;
 use refold_domain::spec::ProjectionSpec;
 use refold_domain::version::VersionId;
 use refold_domain::version::VersionState;
+use refold_local::PostgresOptions;
+use refold_local::PostgresServer;
+use refold_local::testing::ScratchDir;
 use refold_ports::Registry;
 use refold_ports::conformance::store::fixtures::WIDE_V1;
 use refold_ports::conformance::store::fixtures::WIDE_V2;
@@ -337,6 +340,52 @@ async fn a_version_is_dropped_under_its_readers_and_none_of_them_fails() {
     for reader in readers {
         assert!(reader.await.expect("no reader fails") > 0);
     }
+}
+
+/// A server that looks every second whether there is something to vacuum.
+fn vacuuming(scratch: &ScratchDir) -> PostgresServer {
+    let settings = [("autovacuum", "on"), ("autovacuum_naptime", "1s")];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let options = PostgresOptions {
+        settings: settings.into(),
+        ..PostgresOptions::default()
+    };
+    PostgresServer::start(scratch.path(), options).expect("a server")
+}
+
+#[tokio::test]
+async fn a_vacuum_is_no_reader_of_a_version_that_was_retired() {
+    let scratch = ScratchDir::new("refold-vacuum").expect("a directory");
+    let server = vacuuming(&scratch);
+    let store = Postgres::at(&server.dsn()).await;
+    let old = ready(&store, &WIDE_V1).await;
+    let new = ready(&store, &WIDE_V2).await;
+    let registry = PgRegistry::new(&store.options);
+    let first = registry.activate_first(old, "test", None).await;
+    first.expect("the first version becomes active");
+    let client = store.client().await;
+    // Ten pages a second at most, of more than four hundred.
+    let dead = "create table dead (n integer) with (autovacuum_vacuum_threshold = 1,
+            autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1);
+        insert into dead select generate_series(1, 100000);
+        delete from dead";
+    client.batch_execute(dead).await.expect("dead rows");
+    let vacuums = "select count(*) from pg_stat_activity
+        where backend_type = 'autovacuum worker' and query like '%dead%'";
+    let begun = format!("{vacuums} and xact_start is not null");
+    eventually("a vacuum has begun", async || {
+        count(&client, &begun).await == 1
+    })
+    .await;
+    assert!(try_switch(&registry, (new, &WIDE_V2)).await);
+    let retired = registry.retire(old, "test", "done with").await;
+    retired.expect("it does not serve");
+    let older = format!(
+        "{vacuums} and xact_start < (select retired_at from refold.versions where id = {old})"
+    );
+    let dropped = registry.drop_retired(old, Duration::ZERO, "test").await;
+    assert_eq!(dropped, Ok(()));
+    assert_eq!(count(&client, &older).await, 1, "it went on all the time");
 }
 
 #[tokio::test]
