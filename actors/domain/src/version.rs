@@ -170,6 +170,7 @@ mod tests {
                 (state.is_projected(), "projected"),
                 (state.is_readable(), "readable"),
                 (state.may_be_aborted(), "aborted"),
+                (state.may_be_held(), "held"),
             ];
             let may = may.iter().filter(|(may, _)| *may).map(|(_, word)| *word);
             format!("{state}: {}", may.collect::<Vec<_>>().join(" "))
@@ -177,8 +178,8 @@ mod tests {
         assert_eq!(
             table,
             [
-                "building: projected aborted",
-                "ready: projected readable aborted",
+                "building: projected aborted held",
+                "ready: projected readable aborted held",
                 "active: projected readable",
                 "previous: projected readable",
                 "failed: aborted",
