@@ -66,6 +66,28 @@ impl SourceError {
     }
 }
 
+/// Checks that a position is one of a log with these ends; both ends are.
+///
+/// # Errors
+/// [`SourceError::Truncated`] below the log's start, [`SourceError::BeyondEnd`] above its end.
+pub fn inside(ends: Watermarks, partition: Partition, wanted: Offset) -> Result<(), SourceError> {
+    if wanted < ends.low {
+        return Err(SourceError::Truncated {
+            partition,
+            wanted,
+            low: ends.low,
+        });
+    }
+    if wanted > ends.high {
+        return Err(SourceError::BeyondEnd {
+            partition,
+            wanted,
+            high: ends.high,
+        });
+    }
+    Ok(())
+}
+
 /// How a reader will be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadMode {
@@ -138,4 +160,41 @@ pub trait ChunkReader: Send {
         limit: ReadLimit,
         wait: Duration,
     ) -> Result<(), SourceError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENDS: Watermarks = Watermarks {
+        low: Offset(10),
+        high: Offset(20),
+    };
+
+    #[test]
+    fn both_ends_of_the_log_are_inside_it() {
+        for wanted in [10, 15, 20] {
+            assert_eq!(inside(ENDS, Partition(0), Offset(wanted)), Ok(()));
+        }
+    }
+
+    #[test]
+    fn one_offset_outside_either_end_is_an_error_that_names_both() {
+        assert_eq!(
+            inside(ENDS, Partition(3), Offset(9)),
+            Err(SourceError::Truncated {
+                partition: Partition(3),
+                wanted: Offset(9),
+                low: Offset(10)
+            })
+        );
+        assert_eq!(
+            inside(ENDS, Partition(3), Offset(21)),
+            Err(SourceError::BeyondEnd {
+                partition: Partition(3),
+                wanted: Offset(21),
+                high: Offset(20)
+            })
+        );
+    }
 }

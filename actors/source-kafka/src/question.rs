@@ -116,32 +116,6 @@ fn leads_elsewhere(error: &KafkaError) -> bool {
     )
 }
 
-/// The ends of the partition, if `wanted` lies inside them.
-///
-/// # Errors
-/// [`SourceError::Truncated`] or [`SourceError::BeyondEnd`] if not.
-pub(crate) fn inside(
-    ends: Watermarks,
-    partition: Partition,
-    wanted: Offset,
-) -> Result<Watermarks, SourceError> {
-    if wanted < ends.low {
-        return Err(SourceError::Truncated {
-            partition,
-            wanted,
-            low: ends.low,
-        });
-    }
-    if wanted > ends.high {
-        return Err(SourceError::BeyondEnd {
-            partition,
-            wanted,
-            high: ends.high,
-        });
-    }
-    Ok(ends)
-}
-
 /// A failed question about a partition: is the topic or the partition missing?
 fn missing_or(
     client: &Client,
@@ -193,42 +167,5 @@ fn unanswered(client: &Client, what: &str) -> SourceError {
         )),
         Some((_, line)) => SourceError::Unreachable(format!("{what} at {at} ({line})")),
         None => SourceError::Unreachable(format!("{what} at {at}")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ENDS: Watermarks = Watermarks {
-        low: Offset(10),
-        high: Offset(20),
-    };
-
-    #[test]
-    fn both_ends_of_the_log_are_inside_it() {
-        for wanted in [10, 15, 20] {
-            assert_eq!(inside(ENDS, Partition(0), Offset(wanted)), Ok(ENDS));
-        }
-    }
-
-    #[test]
-    fn one_offset_outside_either_end_is_an_error_that_names_both() {
-        assert_eq!(
-            inside(ENDS, Partition(3), Offset(9)),
-            Err(SourceError::Truncated {
-                partition: Partition(3),
-                wanted: Offset(9),
-                low: Offset(10)
-            })
-        );
-        assert_eq!(
-            inside(ENDS, Partition(3), Offset(21)),
-            Err(SourceError::BeyondEnd {
-                partition: Partition(3),
-                wanted: Offset(21),
-                high: Offset(20)
-            })
-        );
     }
 }

@@ -12,6 +12,7 @@ use refold_ports::source::ChunkReader;
 use refold_ports::source::ReadLimit;
 use refold_ports::source::ReadMode;
 use refold_ports::source::SourceError;
+use refold_ports::source::inside;
 
 use crate::client::Client;
 use crate::failure;
@@ -321,7 +322,7 @@ impl KafkaReader {
     }
 
     fn check_ends(&self, ends: Watermarks) -> Result<(), SourceError> {
-        question::inside(ends, self.stand.partition, self.reached).map(|_| ())
+        inside(ends, self.stand.partition, self.reached)
     }
 }
 

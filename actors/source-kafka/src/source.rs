@@ -17,6 +17,7 @@ use refold_ports::source::ChunkReader;
 use refold_ports::source::LogSource;
 use refold_ports::source::ReadMode;
 use refold_ports::source::SourceError;
+use refold_ports::source::inside;
 
 use crate::client::Client;
 use crate::config::BulkClient;
@@ -192,7 +193,7 @@ impl Inner {
             let reader = RawReader::open(options, topic, partition, from)?;
             return Ok(Box::new(reader));
         }
-        question::inside(self.watermarks(partition)?, partition, from)?;
+        inside(self.watermarks(partition)?, partition, from)?;
         let stand = Stand {
             topic: Arc::clone(&self.topic),
             partition,

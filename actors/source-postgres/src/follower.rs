@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use refold_domain::log::Watermarks;
 use refold_domain::position::Offset;
 use refold_ports::source::SourceError;
 use tokio::sync::Notify;
@@ -64,6 +65,16 @@ pub(crate) struct Ends {
     /// Counts the sessions by which ends were settled. After a change the server may have been
     /// started again, and of what nobody committed nothing is sure.
     pub(crate) session: u64,
+}
+
+impl Ends {
+    /// The same as the ends of any of the partitions.
+    pub(crate) fn watermarks(self) -> Watermarks {
+        Watermarks {
+            low: self.low,
+            high: self.end,
+        }
+    }
 }
 
 /// What the task says.

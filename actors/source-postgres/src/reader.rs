@@ -12,6 +12,7 @@ use refold_domain::position::Partition;
 use refold_ports::source::ChunkReader;
 use refold_ports::source::ReadLimit;
 use refold_ports::source::SourceError;
+use refold_ports::source::inside;
 use tokio::runtime::Handle;
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
@@ -25,7 +26,6 @@ use crate::follower::made_anew;
 use crate::follower::unreadable;
 use crate::lines::Line;
 use crate::lines::Lines;
-use crate::source::inside;
 
 /// Rows that the first read asks for: how large they are is not known yet.
 const FIRST_ROWS: usize = 256;
@@ -143,7 +143,7 @@ impl EventReader {
             self.session = ends.session;
         }
         self.server = ends.server;
-        inside(ends, self.partition, self.reached)?;
+        inside(ends.watermarks(), self.partition, self.reached)?;
         Ok((ends.end > self.reached).then_some(ends.end))
     }
 

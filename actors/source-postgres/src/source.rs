@@ -12,6 +12,7 @@ use refold_ports::source::ChunkReader;
 use refold_ports::source::LogSource;
 use refold_ports::source::ReadMode;
 use refold_ports::source::SourceError;
+use refold_ports::source::inside;
 
 use crate::facts::Facts;
 use crate::follower::Ends;
@@ -85,10 +86,7 @@ impl LogSource for EventTable {
 
     async fn watermarks(&self, partition: Partition) -> Result<Watermarks, SourceError> {
         let ends = self.ends(partition).await?;
-        Ok(Watermarks {
-            low: ends.low,
-            high: ends.end,
-        })
+        Ok(ends.watermarks())
     }
 
     async fn open(
@@ -98,7 +96,7 @@ impl LogSource for EventTable {
         mode: ReadMode,
     ) -> Result<Box<dyn ChunkReader>, SourceError> {
         let ends = self.ends(partition).await?;
-        inside(ends, partition, from)?;
+        inside(ends.watermarks(), partition, from)?;
         let lines = match mode {
             ReadMode::Bulk => Arc::new(Lines::new(&self.options, &self.table)),
             ReadMode::Tail => Arc::clone(&self.tails),
@@ -107,23 +105,4 @@ impl LogSource for EventTable {
         let reader = EventReader::new(follower, lines, (partition, from), ends);
         Ok(Box::new(reader))
     }
-}
-
-/// Checks that a position is in the log.
-pub(crate) fn inside(ends: Ends, partition: Partition, wanted: Offset) -> Result<(), SourceError> {
-    if wanted < ends.low {
-        return Err(SourceError::Truncated {
-            partition,
-            wanted,
-            low: ends.low,
-        });
-    }
-    if wanted > ends.end {
-        return Err(SourceError::BeyondEnd {
-            partition,
-            wanted,
-            high: ends.end,
-        });
-    }
-    Ok(())
 }

@@ -4,9 +4,11 @@
 //! replay path and nothing else, so that what a witness reads does not pass their code. It is
 //! told where to end, and settles nothing: that end was a mark.
 
+use refold_domain::log::Watermarks;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
 use refold_ports::source::SourceError;
+use refold_ports::source::inside;
 use tokio::runtime::Handle;
 
 use crate::lines::quoted;
@@ -86,23 +88,10 @@ async fn pages(
         .within(what, session.client().query_opt(ENDS, &[&table]))
         .await?;
     let row = row.ok_or_else(|| SourceError::TopicMissing(table.to_owned()))?;
-    let (low, high) = (
-        Offset(row.try_get(0).map_err(fatal)?),
-        Offset(row.try_get(1).map_err(fatal)?),
-    );
-    if from < low {
-        return Err(SourceError::Truncated {
-            partition,
-            wanted: from,
-            low,
-        });
-    }
-    if high < until {
-        return Err(SourceError::BeyondEnd {
-            partition,
-            wanted: until,
-            high,
-        });
-    }
-    Ok(())
+    let ends = Watermarks {
+        low: Offset(row.try_get(0).map_err(fatal)?),
+        high: Offset(row.try_get(1).map_err(fatal)?),
+    };
+    inside(ends, partition, from)?;
+    inside(ends, partition, until)
 }

@@ -28,6 +28,7 @@ use crate::source::ChunkReader;
 use crate::source::LogSource;
 use crate::source::ReadMode;
 use crate::source::SourceError;
+use crate::source::inside;
 
 pub use crate::memory::log::partition::TransactionId;
 
@@ -315,37 +316,7 @@ impl LogSource for MemoryLog {
         from: Offset,
         _mode: ReadMode,
     ) -> Result<Box<dyn ChunkReader>, SourceError> {
-        self.ask(|state| {
-            state
-                .partition(partition)?
-                .watermarks()
-                .admit(partition, from)
-        })?;
+        self.ask(|state| inside(state.partition(partition)?.watermarks(), partition, from))?;
         Ok(self.reader(partition, from))
-    }
-}
-
-/// The check of a position against the ends of its log.
-trait Admit {
-    fn admit(self, partition: Partition, wanted: Offset) -> Result<(), SourceError>;
-}
-
-impl Admit for Watermarks {
-    fn admit(self, partition: Partition, wanted: Offset) -> Result<(), SourceError> {
-        if wanted < self.low {
-            return Err(SourceError::Truncated {
-                partition,
-                wanted,
-                low: self.low,
-            });
-        }
-        if wanted > self.high {
-            return Err(SourceError::BeyondEnd {
-                partition,
-                wanted,
-                high: self.high,
-            });
-        }
-        Ok(())
     }
 }

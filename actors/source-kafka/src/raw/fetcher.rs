@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use refold_domain::position::Offset;
 use refold_ports::source::SourceError;
+use refold_ports::source::inside;
 
 use super::cluster::Cluster;
 use super::cluster::Leader;
@@ -19,7 +20,6 @@ use super::message::Fetched;
 use super::message::NO_EPOCH;
 use super::message::NO_ID;
 use super::message::Request as _;
-use crate::question;
 
 /// First pause after a failure; each further one doubles it.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -75,7 +75,7 @@ impl Fetcher {
         let leader = loop {
             let found = cluster.find_leader(deadline).and_then(|mut leader| {
                 let ends = cluster.ends(&mut leader, deadline)?;
-                question::inside(ends, cluster.partition(), from).map_err(Failure::Final)?;
+                inside(ends, cluster.partition(), from).map_err(Failure::Final)?;
                 Ok(leader)
             });
             match found {
@@ -308,9 +308,7 @@ impl Fetcher {
             return Ok(());
         };
         let ends = self.cluster.ends(leader, deadline)?;
-        question::inside(ends, self.cluster.partition(), offset)
-            .map(|_| ())
-            .map_err(Failure::Final)
+        inside(ends, self.cluster.partition(), offset).map_err(Failure::Final)
     }
 
     /// Drops the connection after a failure that may pass.

@@ -9,12 +9,12 @@ use refold_domain::log::Chunk;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
 
-use crate::memory::log::Admit as _;
 use crate::memory::log::Shared;
 use crate::memory::log::State;
 use crate::source::ChunkReader;
 use crate::source::ReadLimit;
 use crate::source::SourceError;
+use crate::source::inside;
 
 /// Reads one partition.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl MemoryReader {
     ) -> Result<Taken, SourceError> {
         let log = state.partition(self.partition)?;
         let ends = log.watermarks();
-        ends.admit(self.partition, self.reached)?;
+        inside(ends, self.partition, self.reached)?;
         for (offset, record) in log.readable(self.reached) {
             let value = record.value.as_deref();
             let size = record.key.len() + value.map_or(0, <[u8]>::len);
