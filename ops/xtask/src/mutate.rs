@@ -35,16 +35,26 @@ struct Mutation {
 
 impl Mutation {
     /// For Cargo: the mutated build of the test programs, and of nothing else.
-    fn arguments(&self) -> Vec<&str> {
+    ///
+    /// Of a single package Cargo takes other features of what it depends on than of the workspace,
+    /// and builds all that once more. So programs are picked by their names in the whole workspace,
+    /// which only this package has; `lib` is a name that all have.
+    fn arguments(&self) -> Vec<String> {
+        let feature = format!("{}/{}", self.package, self.feature);
+        let selection = match self.programs.iter().any(|program| program == "lib") {
+            true => ["-p", &self.package].to_vec(),
+            false => ["--workspace"].to_vec(),
+        };
         let mut all = vec!["test", "--quiet", "--no-fail-fast"];
-        all.extend(["-p", &self.package, "--features", &self.feature]);
+        all.extend(selection);
+        all.extend(["--features", &feature]);
         for program in &self.programs {
             match program.as_str() {
                 "lib" => all.push("--lib"),
                 name => all.extend(["--test", name]),
             }
         }
-        all
+        all.into_iter().map(str::to_owned).collect()
     }
 }
 
@@ -100,6 +110,7 @@ pub(crate) fn run(workspace: &Workspace, only: Option<&str>, servers: Servers<'_
 fn try_out(workspace: &Workspace, mutation: &Mutation, servers: Servers<'_>) -> Outcome<Verdict> {
     let arguments = mutation.arguments();
     // Built on its own first: a build that fails would look like tests that fail.
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     cargo::run(workspace, &[&arguments[..], &["--no-run"]].concat())?;
     let mut command = cargo::command(workspace, &arguments);
     command.arg("--").args(&mutation.tests);
@@ -163,7 +174,11 @@ mod tests {
         let table: Table = toml::from_str(good).expect("a table");
         assert_eq!(table.mutation[0].tests, ["t"]);
         let built = table.mutation[0].arguments().join(" ");
-        let wanted = "test --quiet --no-fail-fast -p p --features f --lib --test x";
+        let wanted = "test --quiet --no-fail-fast -p p --features p/f --lib --test x";
+        assert_eq!(built, wanted);
+        let table: Table = toml::from_str(&good.replace("'lib', ", "")).expect("a table");
+        let built = table.mutation[0].arguments().join(" ");
+        let wanted = "test --quiet --no-fail-fast --workspace --features p/f --test x";
         assert_eq!(built, wanted);
         assert!(toml::from_str::<Table>("[[mutation]]\nname = 'a'").is_err());
     }

@@ -14,6 +14,12 @@ use crate::test_log::TestLog;
 use crate::workspace::Workspace;
 use crate::{files, mutate};
 
+/// What is built and run.
+const EVERYTHING: [&str; 4] = ["--workspace", "--lib", "--bins", "--tests"];
+
+/// Names the program that end-to-end tests start; without it they have Cargo build one.
+const PROGRAM_VARIABLE: &str = "REFOLD_E2E_BINARY";
+
 /// Tests that may say that this machine cannot run them.
 const UNSUPPORTED: &str = "ops/unsupported-tests.txt";
 
@@ -47,10 +53,13 @@ pub(crate) fn run(workspace: &Workspace) -> Outcome {
     Ok(())
 }
 
-/// The programs that end-to-end tests start are built like everything else the tests use, so
-/// that Cargo builds every dependency once.
+/// Everything that the tests run, in one build: the programs alone would be built without the
+/// features that tests ask of their dependencies, and all of those once more for the tests.
 fn build(workspace: &Workspace) -> Outcome {
-    cargo::run(workspace, &["build", "--quiet", "--workspace", "--bins"])
+    cargo::run(
+        workspace,
+        &[&["build", "--quiet"][..], &EVERYTHING].concat(),
+    )
 }
 
 /// What the tests stand on: servers and a directory that end with the value.
@@ -91,17 +100,11 @@ fn tests(workspace: &Workspace, stand: &Stand) -> Outcome<TestCount> {
     let unsupported = stand.run.path.join("unsupported.txt");
     let mut command = cargo::command(
         workspace,
-        &[
-            "test",
-            "--workspace",
-            "--lib",
-            "--bins",
-            "--tests",
-            "--no-fail-fast",
-        ],
+        &[&["test", "--no-fail-fast"][..], &EVERYTHING].concat(),
     );
     command
         .envs(stand.servers())
+        .env(PROGRAM_VARIABLE, workspace.target().join("debug/refold"))
         .env(UNSUPPORTED_VARIABLE, &unsupported);
     let mut log = TestLog::default();
     let (mut count, content) = cargo::count_tests(command, &mut log)?;

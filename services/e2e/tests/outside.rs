@@ -35,7 +35,8 @@ fn build() -> PathBuf {
     let mut build = Command::new(cargo);
     build
         .current_dir(&outside)
-        .args(["build", "--quiet", "--locked"])
+        // With the features of tests, as everything here: see its Cargo.toml.
+        .args(["build", "--quiet", "--locked", "--bins", "--tests"])
         .env("CARGO_TARGET_DIR", target);
     if profile.file_name().is_some_and(|name| name == "release") {
         build.arg("--release");
