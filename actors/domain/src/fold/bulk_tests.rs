@@ -168,3 +168,16 @@ fn rows_are_handed_out_until_they_are_as_many_bytes_as_was_asked_for() {
         lengths(&mut || engine.next_snapshot_tuples(bytes, &mut run));
     }
 }
+
+/// Events are decoded a group ahead of those that are applied.
+#[test]
+fn each_event_of_many_groups_is_folded_once_and_in_its_turn() {
+    for length in [23, 24, 25, 47, 48, 49, 72, 100] {
+        let script: Script = (0..length).map(|i| (i % 7, 2)).collect();
+        let chunk = chunk_of(&script, 0);
+        let report = erase(Ledger).bulk_fold(OPTIONS).fold(&chunk, 0, END);
+        let counts = (report.applied, report.duplicates, report.unhandled);
+        assert_eq!(counts, (length as u64, 0, 0), "{length} events");
+        assert_eq!((report.index, report.next), (chunk.len(), Offset(length)));
+    }
+}
