@@ -9,6 +9,7 @@ pub mod cutover;
 pub mod decode;
 pub mod diff;
 pub mod duration;
+pub mod duty;
 pub mod fence;
 pub mod fold;
 pub mod log;

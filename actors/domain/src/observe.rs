@@ -10,6 +10,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::SystemTime;
 
+use crate::duty::Duty;
 use crate::position::Offset;
 use crate::position::Partition;
 use crate::throttle::Held;
@@ -73,7 +74,7 @@ pub enum Stage {
     Index,
     /// Waiting for the commit.
     Commit,
-    /// Waiting as the rate limit says, or for a throttle that holds the rebuild.
+    /// Waiting as the rate limit says, for the reads, or for a throttle that holds the rebuild.
     Throttled,
     /// At the end of the log with nothing to do.
     Idle,
@@ -179,6 +180,8 @@ pub struct Observed {
     pub last_commit: Option<SystemTime>,
     /// What the throttle holds it for, while it does.
     pub held: Held,
+    /// The share of the time in which it works through history.
+    pub duty: Duty,
     /// Restarts by the supervisor.
     pub restarts: u64,
     /// Bytes held by the fold's table.
@@ -208,6 +211,7 @@ impl Observed {
             end_measured: None,
             last_commit: None,
             held: Held::default(),
+            duty: Duty::WHOLE,
             restarts: 0,
             memory_bytes: 0,
             counts: EventCounts::default(),

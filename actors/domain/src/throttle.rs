@@ -292,6 +292,8 @@ mod tests {
 
     #[test]
     fn a_reason_says_which_flag_moves_its_limit_and_where_to_look() {
+        let shown = Reason::ALL.map(|reason| reason.to_string());
+        assert_eq!(shown, Reason::ALL.map(|reason| reason.word().to_owned()));
         let flags = Reason::ALL.map(Reason::flag);
         assert_eq!(flags, ["-max-replay-lag", "-max-slot-wal", "-max-wal"]);
         let views = [

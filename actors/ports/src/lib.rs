@@ -17,6 +17,7 @@ pub mod source;
 pub use history::History;
 pub use pair::PairReads;
 pub use pressure::Pressure;
+pub use pressure::ReadReport;
 pub use registry::Registry;
 pub use sink::PartitionWriter;
 pub use sink::Sink;

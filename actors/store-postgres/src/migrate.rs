@@ -13,7 +13,7 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 11] = [
+const MIGRATIONS: [Migration; 12] = [
     Migration {
         number: 1,
         name: "control",
@@ -68,6 +68,11 @@ const MIGRATIONS: [Migration; 11] = [
         number: 11,
         name: "readers",
         sql: include_str!("../migrations/0011_readers.sql"),
+    },
+    Migration {
+        number: 12,
+        name: "read_latency",
+        sql: include_str!("../migrations/0012_read_latency.sql"),
     },
 ];
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use refold_domain::duty::ReadLatency;
 use refold_domain::throttle::Reading;
 use refold_domain::throttle::Readings;
 use refold_domain::throttle::Reason;
@@ -10,7 +11,10 @@ use refold_local::PostgresServer;
 use refold_local::testing;
 use refold_local::testing::ScratchDir;
 use refold_ports::Pressure;
+use refold_ports::ReadReport;
+use refold_ports::pressure::ReadTimes;
 use refold_store_postgres::PgPressure;
+use refold_store_postgres::PgRegistry;
 use refold_store_postgres::SessionOptions;
 
 const BOUND: Duration = Duration::from_secs(30);
@@ -113,4 +117,57 @@ async fn what_standbys_and_slots_hold_back_is_measured_and_what_is_hidden_is_tol
     primary.stop().expect("its end");
     let lost = pressure_seen.look().await;
     assert!(lost.is_err(), "{lost:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_apis_tell_of_their_reads_is_seen_once_and_the_slowest_counts() {
+    let scratch = ScratchDir::new("refold-reads").expect("a directory");
+    let server = PostgresServer::start(scratch.path(), PostgresOptions::default());
+    let server = server.expect("a server");
+    let options = SessionOptions::parse(&server.dsn()).expect("a connection string");
+    refold_store_postgres::migrate(&options)
+        .await
+        .expect("a schema");
+    let ask = |sql: &str| server.psql(sql).expect("the server answers");
+    let registry = PgRegistry::new(&options);
+    let tell = async |api: &str, millis: u64| {
+        let times = ReadTimes {
+            reads: 60,
+            p99: Duration::from_millis(millis),
+        };
+        registry.tell(api, times).await.expect("it is told");
+    };
+    let seen = pressure(&server.dsn());
+    let look = async || seen.reads().await.expect("a look");
+    let took = |millis| ReadLatency::P99(Duration::from_millis(millis));
+
+    assert_eq!(look().await, ReadLatency::Silent);
+    tell("one", 40).await;
+    assert_eq!(look().await, took(40));
+    assert_eq!(look().await, ReadLatency::Unchanged, "seen already");
+    tell("one", 7).await;
+    tell("other", 9).await;
+    assert_eq!(look().await, took(9));
+    tell("one", 3).await;
+    assert_eq!(look().await, took(3), "what the other told was seen");
+    let another = pressure(&server.dsn());
+    assert_eq!(another.reads().await, Ok(took(9)), "who comes new sees all");
+
+    // Somebody who told nothing for a while counts no more, and goes after another while.
+    ask("update refold.read_latency set measured_at = measured_at - interval '6 seconds'");
+    assert_eq!(look().await, ReadLatency::Silent);
+    ask("update refold.read_latency set measured_at = now() - interval '2 minutes'");
+    tell("one", 5).await;
+    assert_eq!(look().await, took(5));
+    assert_eq!(
+        ask("select string_agg(api, ' ') from refold.read_latency").trim(),
+        "one"
+    );
+
+    // A clock that is set back: what was told before lies in the future.
+    ask("update refold.read_latency set measured_at = now() + interval '1 hour'");
+    assert_eq!(look().await, ReadLatency::Silent);
+    tell("other", 11).await;
+    assert_eq!(look().await, took(11));
+    server.stop().expect("its end");
 }

@@ -100,6 +100,9 @@ pub struct ProjectorOptions {
     pub rate_limit: Option<u64>,
     /// What a rebuild may bear on the database; over a limit it applies nothing. Live is not held.
     pub limits: Limits,
+    /// How long 99 of 100 reads of the serving version may take while a rebuild works all the
+    /// time; while they take longer it works less. `None` is as long as they like.
+    pub max_read_p99: Option<Duration>,
     /// How often the database is looked at for that. What a rebuild writes in that time, and what
     /// it has begun, goes over the limit.
     pub look_every: Duration,
@@ -170,7 +173,10 @@ impl Default for ProjectorOptions {
             batch_age: Duration::from_millis(50),
             rate_limit: None,
             limits: Limits::DEFAULT,
-            look_every: Duration::from_secs(1),
+            // A sixth of the time after which the api gives a read up: a queue of reads that grows
+            // is noticed, and met, long before one fails.
+            max_read_p99: Some(Duration::from_millis(250)),
+            look_every: Duration::from_millis(500),
             memory_bytes: 2 << 30,
             // One more than there are cores: a load that waits for the database leaves its core to a fold.
             workers: cores + 1,

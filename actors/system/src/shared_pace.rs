@@ -1,9 +1,13 @@
-//! One pace for all partitions of a process: a rate limit, and a throttle that may hold them all.
+//! One pace for all partitions of a process: a rate limit, a duty that leaves the reads some of the
+//! time, and a throttle that may hold them all.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use refold_domain::duty::Duty;
 use refold_domain::pace::Pace;
 use refold_domain::throttle::Held;
 use tokio::sync::watch;
@@ -15,6 +19,7 @@ pub(crate) struct SharedPace {
     started: Instant,
     pace: Mutex<Pace>,
     held: watch::Sender<Held>,
+    duty_percent: AtomicU8,
 }
 
 impl SharedPace {
@@ -24,6 +29,7 @@ impl SharedPace {
             started: Instant::now(),
             pace: Mutex::new(Pace::new(events_per_second, Duration::ZERO)),
             held: watch::Sender::new(Held::default()),
+            duty_percent: AtomicU8::new(Duty::WHOLE.percent()),
         }
     }
 
@@ -31,6 +37,17 @@ impl SharedPace {
     pub(crate) fn take(&self, events: u64) -> Duration {
         let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
         pace.take(events, self.started.elapsed())
+    }
+
+    /// Says in which share of the time the rebuild works from now on.
+    pub(crate) fn set_duty(&self, duty: Duty) {
+        self.duty_percent.store(duty.percent(), Ordering::Relaxed);
+    }
+
+    /// How long the rebuild has to begin nothing, so that the reads get their share of the time.
+    pub(crate) fn closed_for(&self) -> Duration {
+        let duty = Duty::of_percent(self.duty_percent.load(Ordering::Relaxed));
+        duty.closed_for(self.started.elapsed())
     }
 
     /// Says what holds the rebuild from now on.

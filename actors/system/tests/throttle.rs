@@ -1,7 +1,11 @@
 //! A rebuild stands still while the database is under pressure, and live does not.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use refold_domain::duty::Duty;
+use refold_domain::duty::ReadLatency;
 use refold_domain::observe::Stage;
 use refold_domain::position::Partition;
 use refold_domain::throttle::Held;
@@ -10,7 +14,12 @@ use refold_domain::throttle::Reading;
 use refold_domain::throttle::Readings;
 use refold_domain::throttle::Reason;
 use refold_ports::Registry;
+use refold_ports::probe::Edge;
+use refold_ports::probe::Point;
+use refold_ports::probe::Probe;
+use refold_ports::probe::Word;
 use refold_ports::registry::MarkRow;
+use refold_ports::source::ReadLimit;
 use refold_system::Outcome;
 use refold_system::Plugs;
 use refold_system::ProjectorOptions;
@@ -38,7 +47,7 @@ fn held_for_slot() -> Held {
 }
 
 fn plugs(world: &World) -> Plugs {
-    let pressure = std::sync::Arc::new(world.store.clone());
+    let pressure = Arc::new(world.store.clone());
     world.plugs(v1()).with_pressure(pressure)
 }
 
@@ -152,4 +161,103 @@ async fn a_look_without_an_answer_changes_nothing() {
     for partition in (0..PARTITIONS).map(Partition) {
         assert_eq!(process.seen(partition).restarts, 0);
     }
+}
+
+/// What reads may take here.
+const LONGEST: Duration = Duration::from_millis(10);
+
+fn sparing(options: ProjectorOptions) -> ProjectorOptions {
+    ProjectorOptions {
+        limits: Limits::default(),
+        max_read_p99: Some(LONGEST),
+        look_every: Duration::from_millis(2),
+        workers: PARTITIONS as usize,
+        ..options
+    }
+}
+
+/// Every fold of a chunk takes a millisecond, as if it were one of many events.
+struct SlowFold;
+
+#[async_trait]
+impl Probe for SlowFold {
+    async fn reach(&self, point: Point) -> Result<(), String> {
+        if (point.word, point.edge) == (Word::Fold, Edge::Before) {
+            // sleep: the work that a chunk of many events would be
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
+    }
+}
+
+fn all_have(process: &Process, duty: Duty) -> bool {
+    process.all().iter().all(|o| o.duty == duty)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_works_in_a_part_of_the_time_while_reads_are_slow_and_gets_to_its_end() {
+    let world = World::with_events(150);
+    world.store.set_read_latency(ReadLatency::P99(LONGEST * 2));
+    // The first look comes before anything is done, and the history takes longer than a period.
+    let one_by_one = ProjectorOptions {
+        bulk_read: ReadLimit {
+            records: 1,
+            bytes: 1,
+        },
+        ..replay_and_catch_up()
+    };
+    let plugs = plugs(&world).with_probe(Arc::new(SlowFold));
+    let process = Process::start(plugs, sparing(one_by_one)).await;
+    until("it is slowed as far as it may be", || {
+        all_have(&process, Duty::LEAST)
+    })
+    .await;
+    process.ready().await;
+    world.caught_up(V1).await;
+    // Reads that are neither fast nor slow change nothing.
+    world.store.set_read_latency(ReadLatency::P99(LONGEST));
+    looks(&world, 50).await;
+    assert!(all_have(&process, Duty::LEAST));
+    // It is not slow at the tail, whatever its duty: who comes late there holds up the promotion.
+    let waited = |process: &Process| -> Duration {
+        let all = process.all();
+        all.iter().map(|o| o.busy.get(Stage::Throttled)).sum()
+    };
+    let before = waited(&process);
+    world.append(100);
+    world.caught_up(V1).await;
+    assert_eq!(waited(&process), before);
+    assert!(before > Duration::ZERO);
+    world.store.set_read_latency(ReadLatency::P99(LONGEST / 2));
+    until("it works all the time", || all_have(&process, Duty::WHOLE)).await;
+    assert!(process.all().iter().all(|o| o.held == Held::default()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn neither_live_nor_a_rebuild_that_serves_by_now_is_slowed_for_the_reads() {
+    let world = World::with_events(200);
+    world.store.set_read_latency(ReadLatency::P99(LONGEST * 2));
+    let mut process = Process::start(plugs(&world), sparing(live())).await;
+    process.ready().await;
+    world.caught_up(V1).await;
+    assert_eq!(world.store.looks(), 0, "nobody looks for it");
+    process.handle.drain().await.expect("drained");
+    let process = Process::start(plugs(&world), sparing(replay_and_catch_up())).await;
+    world.append(100);
+    world.caught_up(V1).await;
+    assert!(all_have(&process, Duty::WHOLE));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_at_reads_without_an_answer_changes_no_duty() {
+    let world = World::with_events(200);
+    world.store.set_read_latency(ReadLatency::P99(LONGEST * 2));
+    let process = Process::start(plugs(&world), sparing(replay_and_catch_up())).await;
+    until("it is slowed", || all_have(&process, Duty::LEAST)).await;
+    world.store.set_reachable(false);
+    world.store.set_read_latency(ReadLatency::Silent);
+    looks(&world, 20).await;
+    assert!(all_have(&process, Duty::LEAST));
+    world.store.set_reachable(true);
+    until("it works all the time", || all_have(&process, Duty::WHOLE)).await;
 }

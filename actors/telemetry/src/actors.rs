@@ -25,6 +25,7 @@ pub(crate) fn observe(meter: &Meter, board: &Board) {
     observe_positions(meter, board);
     observe_replay(meter, board);
     observe_throttle(meter, board);
+    observe_duty(meter, board);
 }
 
 fn observe_counts(meter: &Meter, board: &Board) {
@@ -106,6 +107,12 @@ fn observe_throttle(meter: &Meter, board: &Board) {
             labels.push(("reason", reason.word().to_owned()));
             raise(flags, labels, actor.held.get(reason));
         }
+    });
+}
+
+fn observe_duty(meter: &Meter, board: &Board) {
+    gauge(meter, board, &names::REBUILD_DUTY, |actor| {
+        is_replaying(actor).then(|| actor.duty.ratio())
     });
 }
 

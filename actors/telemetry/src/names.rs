@@ -139,6 +139,14 @@ pub const THROTTLE_REASON: Metric = Metric {
     labels: &["projection", "version", "reason"],
     meaning: "1 for each thing that is over its limit and holds the rebuild: replay-lag of a standby, slot-wal held back by a replication slot, wal as a whole",
 };
+/// What a rebuild leaves to the reads.
+pub const REBUILD_DUTY: Metric = Metric {
+    name: "refold_rebuild_duty",
+    kind: Kind::Gauge,
+    unit: "ratio",
+    labels: &["projection", "version", "partition"],
+    meaning: "Share of the time in which the rebuild works through history: 1 while 99 of 100 reads take no longer than its -max-read-p99, less while they take longer",
+};
 /// Where the time goes.
 pub const ACTOR_STATE: Metric = Metric {
     name: "refold_actor_state_seconds_total",
@@ -218,7 +226,7 @@ pub const SHADOW_READS: Metric = Metric {
 };
 
 /// All of them.
-pub const ALL: [Metric; 20] = [
+pub const ALL: [Metric; 21] = [
     EVENTS_APPLIED,
     EVENTS_SKIPPED,
     LOG_READ_BYTES,
@@ -230,6 +238,7 @@ pub const ALL: [Metric; 20] = [
     REPLAY_RUNNING,
     THROTTLED,
     THROTTLE_REASON,
+    REBUILD_DUTY,
     ACTOR_STATE,
     ACTOR_RESTARTS,
     VERSION_STATE,

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 use std::time::SystemTime;
 
+use refold_domain::duty::Duty;
 use refold_domain::observe::ActorId;
 use refold_domain::observe::Board;
 use refold_domain::observe::Observed;
@@ -167,6 +168,23 @@ fn a_replay_that_reached_the_tail_is_not_running() {
     telemetry.observe_board(&board);
     let scrape = telemetry.render().expect("a scrape renders");
     assert_eq!(sample(&scrape, "refold_replay_running", &[]), Some(0.0));
+}
+
+#[test]
+fn a_rebuild_shows_which_share_of_the_time_it_works_as_long_as_it_is_one() {
+    let telemetry = telemetry();
+    let board = Board::new();
+    put(&board, 0, Phase::Replaying);
+    telemetry.observe_board(&board);
+    let shown = || {
+        let scrape = telemetry.render().expect("a scrape renders");
+        sample(&scrape, "refold_rebuild_duty", &["partition=\"0\""])
+    };
+    assert_eq!(shown(), Some(1.0));
+    board.update_all(|o| o.duty = Duty::of_percent(25));
+    assert_eq!(shown(), Some(0.25));
+    board.update_all(|o| o.phase = Phase::Live);
+    assert_eq!(shown(), None);
 }
 
 #[test]

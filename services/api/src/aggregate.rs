@@ -97,7 +97,7 @@ pub(crate) async fn read(
     fresh: Option<Fresh>,
 ) -> Result<Found, Problem> {
     let answer = match fresh {
-        None => state.reads.read(name, id).await?,
+        None => state.measured.measure(state.reads.read(name, id)).await?,
         Some(fresh) => freshness::read(state, name, id, fresh).await?,
     };
     if let Some(shadow) = &state.shadow {

@@ -14,6 +14,7 @@ mod instrument;
 pub mod problem;
 mod projections;
 mod promotion;
+mod read_times;
 mod retirement;
 mod rfc3339;
 mod routes;
@@ -33,6 +34,7 @@ use poem::Response;
 use poem::endpoint::make;
 use refold_domain::spec::ProjectionSpec;
 use refold_ports::History;
+use refold_ports::ReadReport;
 use refold_ports::Registry;
 use refold_ports::registry::ReadModel;
 use refold_telemetry::ProcessLabels;
@@ -75,6 +77,8 @@ pub struct ApiDeps {
     pub labels: ProcessLabels,
     /// The candidate that a share of the reads is asked of as well.
     pub shadow: Option<ShadowDeps>,
+    /// Where it is told what the reads take, for rebuilds that spare them.
+    pub read_report: Option<Arc<dyn ReadReport>>,
     /// The past of single aggregates, when there is a log to ask.
     pub history: Option<Arc<dyn History>>,
 }
@@ -112,6 +116,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
     let drain = options.drain;
+    let read_report = deps.read_report.clone();
     let (state, endpoint) = assemble(deps, options);
     let announced = {
         let state = Arc::clone(&state);
@@ -125,6 +130,7 @@ pub async fn serve(
     tokio::select! {
         outcome = server => outcome,
         never = follow_versions(&state) => match never {},
+        never = tell_reads(&state, read_report) => match never {},
     }
 }
 
@@ -189,6 +195,16 @@ async fn follow_versions(state: &ApiState) -> std::convert::Infallible {
             }
         }
         tokio::time::sleep(STATES_EVERY).await;
+    }
+}
+
+async fn tell_reads(
+    state: &ApiState,
+    report: Option<Arc<dyn ReadReport>>,
+) -> std::convert::Infallible {
+    match report {
+        Some(report) => read_times::tell(&state.measured, report).await,
+        None => std::future::pending().await,
     }
 }
 

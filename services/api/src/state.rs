@@ -17,6 +17,7 @@ use refold_ports::registry::VersionRow;
 use refold_telemetry::VersionStates;
 
 use crate::cutover::Promoter;
+use crate::read_times::MeasuredReads;
 use crate::retirement::Dropping;
 use crate::shadow::Shadow;
 
@@ -35,6 +36,8 @@ pub(crate) struct ApiState {
     /// Where answered reads are compared with a candidate.
     pub(crate) shadow: Option<Shadow>,
     pub(crate) dropping: Dropping,
+    /// What the reads took.
+    pub(crate) measured: MeasuredReads,
     draining: AtomicBool,
 }
 
@@ -63,6 +66,7 @@ impl ApiState {
             states: VersionStates::new(),
             shadow,
             dropping: Dropping::default(),
+            measured: MeasuredReads::default(),
             draining: AtomicBool::new(false),
         }
     }

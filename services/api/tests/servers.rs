@@ -11,6 +11,7 @@ use refold_api::ApiOptions;
 use refold_api::DrainOptions;
 use refold_api::serve;
 use refold_api::serve_health;
+use refold_domain::duty::ReadLatency;
 use refold_domain::observe::ActorId;
 use refold_domain::observe::Board;
 use refold_domain::observe::Observed;
@@ -69,6 +70,36 @@ async fn a_server_that_is_told_to_stop_says_so_before_it_closes() {
         get(address, "/aggregate/1").await.expect("an answer").0,
         200
     );
+    server.abort();
+}
+
+#[tokio::test]
+async fn a_server_tells_what_its_reads_take_and_not_what_a_wait_for_an_offset_takes() {
+    let world = World::with_two_versions().await;
+    let (listener, address) = bound().await;
+    let deps = world.deps();
+    let shutdown = std::future::pending();
+    let server = tokio::spawn(serve(listener, deps, ApiOptions::default(), shutdown));
+    let wait = Duration::from_secs(1);
+    let path = format!("/aggregate/1?min_offset=0:1000000&wait={}s", wait.as_secs());
+    let waited = get(address, &path).await.expect("an answer");
+    assert_ne!(waited.0, 200);
+    assert_eq!(world.store.read_latency(), ReadLatency::Silent);
+    // Few reads are told as well, only later.
+    assert_eq!(
+        get(address, "/aggregate/1").await.expect("an answer").0,
+        200
+    );
+    let told = async {
+        loop {
+            if let ReadLatency::P99(p99) = world.store.read_latency() {
+                return p99;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let p99 = tokio::time::timeout(Duration::from_secs(30), told).await;
+    assert!(p99.expect("it is told") < wait);
     server.abort();
 }
 

@@ -198,6 +198,7 @@ impl BulkThread {
             self.report().await?;
             self.checkpoint_when_due().await?;
             let wait = admitted.saturating_duration_since(Instant::now());
+            let wait = wait.max(self.shared.pace.closed_for());
             self.counted.throttled += wait;
             self.nap(wait).await?;
         }

@@ -196,9 +196,12 @@ impl ProjectorState {
         self.go_on(apply, shown)
     }
 
-    /// Goes on after `events`, as soon as the rate limit allows.
+    /// Goes on after `events`, as soon as the rate limit and, in history, the reads allow.
     fn go_on(&mut self, apply: Box<Apply>, events: u64) -> Turn {
-        let wait = self.shared.pace.take(events);
+        let mut wait = self.shared.pace.take(events);
+        if !apply.reached {
+            wait = wait.max(self.shared.pace.closed_for());
+        }
         if wait.is_zero() {
             return Turn::On(Work::Applying(apply), Next::Pull);
         }

@@ -293,6 +293,7 @@ impl ProjectorState {
         match loading.run.next().await.map_err(Trouble::Failed)? {
             BulkEvent::Frame(tuples) => {
                 self.pass(Word::Copy, Edge::Before).await?;
+                self.leave_time_to_reads().await;
                 let started = Instant::now();
                 loading.writer.copy(tuples).await?;
                 self.busy(Stage::Write, started.elapsed());
@@ -337,6 +338,7 @@ impl ProjectorState {
 
     async fn begin_load(&mut self, mut loading: Box<Loading>) -> Result<Turn, Trouble> {
         self.pass(Word::Write, Edge::Before).await?;
+        self.leave_time_to_reads().await;
         let started = Instant::now();
         let target = match loading.folded.is_checkpoint {
             true => BulkTarget::Checkpoint,

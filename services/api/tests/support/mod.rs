@@ -106,6 +106,7 @@ impl World {
             labels,
             shadow: None,
             history: None,
+            read_report: Some(Arc::new(self.store.clone())),
         }
     }
 

@@ -1,7 +1,11 @@
-//! A standby that falls behind while a version is rebuilt: the rebuild stands still, and nobody else.
+//! A standby that falls behind while a version is rebuilt, and reads that become slow: the rebuild
+//! stands still or works less, and nobody else.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
+use refold_e2e::Api;
 use refold_e2e::Mode;
 use refold_e2e::Process;
 use refold_e2e::Stream;
@@ -34,7 +38,7 @@ const RATE: u64 = 10_000;
 /// Events of a chunk of history. The rate is kept between a partition's chunks, of which there are
 /// two here, and a partition is loaded behind its last one.
 const CHUNK: u64 = 8_192;
-/// A look is taken a second after the one before, which is given up after two.
+/// A look is taken half a second after the one before, which is given up after two.
 const SECONDS_BETWEEN_LOOKS: u64 = 3;
 /// Looks over which it has to stand still.
 const LOOKS: usize = 3;
@@ -118,7 +122,7 @@ fn stands_still(world: &World, replay: &Process) {
         assert_eq!(world.cell(open), "0");
         // A look ends with this question.
         let last = "select max(query_start) from pg_stat_activity
-            where application_name = 'refold throttle' and query like '%pg_ls_waldir() segment%'";
+            where application_name = 'refold throttle' and query like '%refold.read_latency%'";
         looks.insert(world.cell(last));
         looks.remove("null");
         looks.len() == LOOKS
@@ -182,4 +186,54 @@ fn a_rebuild_stands_still_while_a_standby_falls_behind_and_live_goes_on() {
     for version in [SERVING, REBUILD] {
         world.assert_equals_oracle(version);
     }
+}
+
+/// Reads aggregates until told to stop; how many were answered.
+fn read_until(stop: &AtomicBool, api: &Api) -> u64 {
+    let mut answered = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let id = 1 + answered % STREAM.aggregates;
+        assert_eq!(api.get(&format!("/aggregate/{id}")).status, 200);
+        answered += 1;
+    }
+    answered
+}
+
+#[test]
+fn a_rebuild_that_makes_reads_slow_works_less_and_gets_to_its_end() {
+    let world = World::seeded("slow_reads", STREAM);
+    let mut live = world.start(Mode::Live, SERVING, "active");
+    let api = world.api("accounts");
+    let stop = AtomicBool::new(false);
+    let answered = std::thread::scope(|threads| {
+        let reading = threads.spawn(|| read_until(&stop, &api));
+        // No read is that fast. The rate leaves time for some looks.
+        let mut replay = world
+            .projector(Mode::Replay, REBUILD)
+            .arg("--catch-up")
+            .flag("rate-limit", 2 * RATE)
+            .flag("max-read-p99", "0.001ms")
+            .start();
+        let duty = || {
+            let metrics = replay.metrics()?;
+            metrics.value(
+                "refold_rebuild_duty",
+                &[("version", REBUILD), ("partition", "0")],
+            )
+        };
+        world.wait("it is slowed as far as it may be", BOUND, || {
+            duty() == Some(0.1)
+        });
+        let said = replay.wait_for_line("slowed: reads take too long", BOUND);
+        assert!(said.contains("-max-read-p99"), "{said}");
+        let ready = || world.state(REBUILD).as_deref() == Some("ready");
+        world.wait("the rebuild gets to its end", BOUND, ready);
+        stop.store(true, Ordering::Relaxed);
+        replay.drain(BOUND);
+        reading.join().expect("every read is answered")
+    });
+    println!("{answered} reads answered");
+    assert!(answered > 0);
+    live.drain(BOUND);
+    world.assert_equals_oracle(REBUILD);
 }

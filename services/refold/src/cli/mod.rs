@@ -51,5 +51,6 @@ pub use runs::*;
 pub use seeded_corruptions::BenchSeededCorruptionsArgs;
 pub use thousand_switches::BenchThousandSwitchesArgs;
 pub use throttle::Limit;
+pub use throttle::LongestRead;
 pub use throttle::ThrottleArgs;
 pub use verify::VerifyArgs;

@@ -47,7 +47,8 @@ pub(crate) async fn run(args: ApiArgs, projections: &Projections) -> Result<Exit
     let labels = connect::labels("api");
     let telemetry =
         Telemetry::new(&labels).map_err(|error| Failure::error("set the metrics up", error))?;
-    let registry = connect::as_registry(&connect::registry(&session).await?);
+    let store = connect::registry(&session).await?;
+    let registry = connect::as_registry(&store);
     let reads = PgReadModel::new(&read_session(&args, &session)?, ReadOptions::default());
     let owned = specs
         .iter()
@@ -68,6 +69,7 @@ pub(crate) async fn run(args: ApiArgs, projections: &Projections) -> Result<Exit
         labels,
         shadow,
         history: history(&args, projections)?,
+        read_report: Some(store),
     };
     let options = ApiOptions {
         cutover: CutoverOptions {

@@ -130,6 +130,7 @@ fn options(args: &ProjectorArgs) -> Result<ProjectorOptions, Failure> {
         batch_age: args.batch_age,
         rate_limit: Some(args.rate_limit.0).filter(|rate| *rate > 0),
         limits: args.throttle.limits(),
+        max_read_p99: args.throttle.max_read_p99(defaults.max_read_p99),
         memory_bytes: args.memory.0 as usize,
         workers: args.workers.unwrap_or(defaults.workers),
         checkpoint_every: Some(args.checkpoint).filter(|every| !every.is_zero()),

@@ -21,11 +21,15 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
 use async_trait::async_trait;
+use refold_domain::duty::ReadLatency;
 use refold_domain::position::Partition;
 use refold_domain::throttle::Readings;
 use refold_domain::version::VersionId;
 
 use crate::pressure::Pressure;
+use crate::pressure::ReadReport;
+use crate::pressure::ReadTimes;
+use crate::registry::RegistryError;
 use crate::sink::PartitionWriter;
 use crate::sink::Sink;
 use crate::sink::StoreError;
@@ -78,6 +82,16 @@ impl MemoryStore {
     /// Sets what every look at the store finds from now on.
     pub fn set_pressure(&self, readings: Readings) {
         self.lock().pressure = readings;
+    }
+
+    /// Sets what every look at the reads finds from now on.
+    pub fn set_read_latency(&self, reads: ReadLatency) {
+        self.lock().read_latency = reads;
+    }
+
+    /// What was told of the reads last.
+    pub fn read_latency(&self) -> ReadLatency {
+        self.lock().read_latency
     }
 
     /// Looks so far, answered or not.
@@ -140,5 +154,21 @@ impl Pressure for MemoryStore {
         state.looks += 1;
         state.reach()?;
         Ok(state.pressure)
+    }
+
+    async fn reads(&self) -> Result<ReadLatency, StoreError> {
+        let mut state = self.lock();
+        state.looks += 1;
+        state.reach()?;
+        Ok(state.read_latency)
+    }
+}
+
+#[async_trait]
+impl ReadReport for MemoryStore {
+    async fn tell(&self, _api: &str, times: ReadTimes) -> Result<(), RegistryError> {
+        let mut state = self.reached()?;
+        state.read_latency = ReadLatency::P99(times.p99);
+        Ok(())
     }
 }

@@ -153,7 +153,7 @@ impl Registry for MemoryStore {
 }
 
 impl MemoryStore {
-    fn reached(&self) -> Result<std::sync::MutexGuard<'_, State>, RegistryError> {
+    pub(super) fn reached(&self) -> Result<std::sync::MutexGuard<'_, State>, RegistryError> {
         let state = self.lock();
         match state.reach() {
             Ok(()) => Ok(state),

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use refold_domain::barrier::OffsetVector;
 use refold_domain::barrier::SumDifference;
 use refold_domain::batch::EventGap;
+use refold_domain::duty::ReadLatency;
 use refold_domain::fence::Claim;
 use refold_domain::fence::FenceRefusal;
 use refold_domain::fence::FencedMark;
@@ -52,6 +53,8 @@ pub(super) struct State {
     pub(super) away: bool,
     /// What a look finds.
     pub(super) pressure: Readings,
+    /// What a look at the reads finds.
+    pub(super) read_latency: ReadLatency,
     /// Looks so far, answered or not.
     pub(super) looks: u64,
     /// The rule that is left out.
