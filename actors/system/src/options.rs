@@ -174,7 +174,7 @@ impl Default for ProjectorOptions {
             rate_limit: None,
             limits: Limits::DEFAULT,
             // A sixth of the time after which the api gives a read up: a queue of reads that grows
-            // is noticed, and met, long before one fails.
+            // is to be noticed before one fails.
             max_read_p99: Some(Duration::from_millis(250)),
             look_every: Duration::from_millis(500),
             memory_bytes: 2 << 30,

@@ -1,10 +1,14 @@
 //! A rebuild stands still while the database is under pressure, and live does not.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::Duration;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use refold_domain::duty::Duty;
+use refold_domain::duty::PERIOD;
 use refold_domain::duty::ReadLatency;
 use refold_domain::observe::Stage;
 use refold_domain::position::Partition;
@@ -176,15 +180,43 @@ fn sparing(options: ProjectorOptions) -> ProjectorOptions {
     }
 }
 
-/// Every fold of a chunk takes a millisecond, as if it were one of many events.
-struct SlowFold;
+/// Every fold of a chunk takes a millisecond, as if it were one of many events. Kept is when each began.
+#[derive(Clone, Default)]
+struct SlowFold(Arc<Mutex<BTreeMap<Partition, Vec<Instant>>>>);
+
+const FOLD: Duration = Duration::from_millis(1);
+
+impl SlowFold {
+    /// The folds that begin in the open part of one period, the last of which may be at its end.
+    const IN_A_PERIOD: u128 = PERIOD.as_millis() / 10 + 1;
+
+    /// Whether each partition took as many periods as its folds need where each takes `FOLD` and
+    /// they begin in a tenth of the time.
+    fn kept_the_least_duty(&self) -> bool {
+        let begun = self.0.lock().expect("no test panics in here");
+        assert_eq!(begun.len(), PARTITIONS as usize);
+        begun.values().all(|folds| {
+            let closed = (folds.len() as u128).div_ceil(Self::IN_A_PERIOD) - 1;
+            assert!(closed > 1, "else it could not fail");
+            let took = folds[folds.len() - 1] - folds[0];
+            took.as_millis() >= (closed - 1) * PERIOD.as_millis() * 9 / 10
+        })
+    }
+}
 
 #[async_trait]
 impl Probe for SlowFold {
     async fn reach(&self, point: Point) -> Result<(), String> {
         if (point.word, point.edge) == (Word::Fold, Edge::Before) {
+            {
+                let mut begun = self.0.lock().expect("no test panics in here");
+                begun
+                    .entry(point.partition)
+                    .or_default()
+                    .push(Instant::now());
+            }
             // sleep: the work that a chunk of many events would be
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::time::sleep(FOLD).await;
         }
         Ok(())
     }
@@ -206,13 +238,15 @@ async fn a_rebuild_works_in_a_part_of_the_time_while_reads_are_slow_and_gets_to_
         },
         ..replay_and_catch_up()
     };
-    let plugs = plugs(&world).with_probe(Arc::new(SlowFold));
+    let slow_fold = SlowFold::default();
+    let plugs = plugs(&world).with_probe(Arc::new(slow_fold.clone()));
     let process = Process::start(plugs, sparing(one_by_one)).await;
     until("it is slowed as far as it may be", || {
         all_have(&process, Duty::LEAST)
     })
     .await;
     process.ready().await;
+    assert!(slow_fold.kept_the_least_duty());
     world.caught_up(V1).await;
     // Reads that are neither fast nor slow change nothing.
     world.store.set_read_latency(ReadLatency::P99(LONGEST));

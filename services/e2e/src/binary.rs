@@ -28,7 +28,8 @@ fn build() -> PathBuf {
     let profile = test.ancestors().nth(2).expect("a Cargo build directory");
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    // The same selection as everywhere: another one has other features and builds everything again.
+    // The programs alone, without the features that tests ask of what they depend on, so that they
+    // are built apart from the tests. `cargo x test` builds both at once and names its own.
     build
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
         .args(["build", "--quiet", "--workspace", "--bins"]);
