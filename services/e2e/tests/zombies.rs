@@ -17,7 +17,7 @@ const BOUND: Duration = Duration::from_secs(60);
 /// A stopped owner may hold its successor up for no longer than this.
 const TAKE_OVER: Duration = Duration::from_secs(6);
 /// Shows what a projector does about a lost session, which is no news for an operator.
-const TALKATIVE: &str = "info,refold_system=debug";
+const TALKATIVE: &str = "info,opentelemetry_sdk=warn,refold_system=debug";
 /// The advisory lock that copies wait for.
 const GATE: i64 = 7_305_011;
 

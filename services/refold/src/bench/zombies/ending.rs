@@ -1,5 +1,8 @@
 //! What ended a process that had been stopped: read from what it says once it goes on.
 
+/// How the line begins in which a process says why it ends.
+const EXIT_LINE: &str = "refold: ";
+
 /// What ended the first process in the partition at whose point it was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
@@ -39,6 +42,15 @@ impl Ending {
     }
 }
 
+/// What a process gave as the reason of its end, its exit line without `refold: `; nothing of one
+/// that ended in good order.
+///
+/// It need not be the last line: a thread that ends behind it may still say something.
+pub(super) fn last_words(said: &str) -> Option<&str> {
+    let mut backwards = said.lines().rev();
+    backwards.find_map(|line| line.strip_prefix(EXIT_LINE))
+}
+
 /// Finds the first line about the partition that says what ended it.
 pub(super) fn ended_by(said: &str, partition: i32) -> Ending {
     let of_partition = format!("partition=p{partition} ");
@@ -63,6 +75,16 @@ pub(super) fn ended_by(said: &str, partition: i32) -> Ending {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_behind_the_exit_line_hides_no_reason() {
+        let log = " INFO refold_system: partition=p1 projector ended: fenced off\n";
+        let exit = "refold: p1 was fenced off: taken over\n";
+        let behind = " INFO opentelemetry_sdk: name=\"MeterProvider.Drop\"\n";
+        let said = [log, exit, behind].concat();
+        assert_eq!(last_words(&said), Some("p1 was fenced off: taken over"));
+        assert_eq!(last_words(&[log, behind].concat()), None);
+    }
 
     #[test]
     fn what_came_first_is_what_ended_it() {

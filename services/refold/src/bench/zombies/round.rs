@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::ending::Ending;
 use super::ending::ended_by;
+use super::ending::last_words;
 use super::history;
 use super::history::Audit;
 use super::history::Mark;
@@ -42,7 +43,7 @@ const LOOK: Duration = Duration::from_millis(10);
 pub(super) const BATCH: u64 = 250;
 
 /// Shows what a projector does about a lost session, which is no news for an operator.
-const TALKATIVE: &str = "info,refold_system=debug";
+const TALKATIVE: &str = "info,opentelemetry_sdk=warn,refold_system=debug";
 
 /// Where rounds are played.
 pub(super) struct Stage<'a> {
@@ -251,7 +252,7 @@ impl Pair<'_> {
                     self.plan.number,
                     self.plan.failpoint(),
                     self.marks()?,
-                    last_line(&self.successor.said()),
+                    reason(&self.successor.said()),
                 );
                 return Err(Failure::new(Kind::TimedOut, sentence));
             }
@@ -361,23 +362,23 @@ impl Pair<'_> {
         if audit != Audit::default() {
             broken.push(format!("{audit:?}"));
         }
-        let (code, words) = (self.zombie.exit_code().unwrap_or(-1), self.zombie.said());
-        let after = words.get(self.said..).unwrap_or_default();
+        let (code, said) = (self.zombie.exit_code().unwrap_or(-1), self.zombie.said());
+        let after = said.get(self.said..).unwrap_or_default();
         // One that lost nothing has nothing to say: all that was its own was in before.
         let may_succeed = self.owned.is_empty() || nothing_left;
-        let fenced = code == 1 && last_line(&words).contains("fenced off");
-        if !(fenced || (code == 0 && may_succeed)) {
-            let said = last_line(&words);
-            broken.push(format!("the first ended with {code}: {said}"));
+        if !(was_fenced_off(code, &said) || (code == 0 && may_succeed)) {
+            broken.push(format!("the first ended with {code}: {}", reason(&said)));
         }
         let (second, words) = (
             self.successor.exit_code().unwrap_or(-1),
             self.successor.said(),
         );
-        let gave_way = second == 1 && last_line(&words).contains("fenced off");
-        if !(second == 0 || (gave_way && !self.all_owned())) {
-            let said = last_line(&words);
-            broken.push(format!("the successor ended with {second}: {said}"));
+        let gave_way = was_fenced_off(second, &words) && !self.all_owned();
+        if !(second == 0 || gave_way) {
+            broken.push(format!(
+                "the successor ended with {second}: {}",
+                reason(&words)
+            ));
         }
         let ending = match self.is_owned(self.plan.partition) {
             true => ended_by(after, self.plan.partition),
@@ -400,6 +401,13 @@ impl Pair<'_> {
     }
 }
 
-fn last_line(text: &str) -> String {
-    text.lines().last().unwrap_or_default().to_owned()
+/// Whether a process ended because its partitions are another one's, and says so.
+fn was_fenced_off(code: i32, said: &str) -> bool {
+    code == 1 && last_words(said).is_some_and(|words| words.contains("fenced off"))
+}
+
+/// Why a process ended; what it said last, when it gave no reason.
+fn reason(said: &str) -> &str {
+    let last = said.lines().last().unwrap_or_default();
+    last_words(said).unwrap_or(last)
 }
