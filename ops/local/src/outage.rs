@@ -1,12 +1,13 @@
 //! Outages of a guarded stack's servers, made on purpose: killed and started again, stopped and
-//! continued. Only a guard can do it, so only servers that this process answers for are touched.
+//! continued; and made to give way to others. Only a guard can do it, so only servers that this
+//! process answers for are touched.
 
 use std::time::Duration;
 
 use crate::process::{ServerProcess, Signal, signal_all, wait_until};
 use crate::stack::{Stack, StackGuard, StackOptions};
 use crate::watchdog::Watchdog;
-use crate::{Error, Result};
+use crate::{Error, Result, session};
 
 /// How long a killed server, and what it had started, may take to be gone.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
@@ -76,6 +77,17 @@ impl StackGuard {
         for process in self.processes(server) {
             process.resume();
         }
+    }
+
+    /// Sets the niceness of the server's session, as [`session::set_nice`]. The sessions of
+    /// a database's backends keep theirs.
+    ///
+    /// # Errors
+    /// Those of [`session::set_nice`].
+    pub fn set_nice(&self, server: Server, nice: u8) -> Result<()> {
+        let processes = self.processes(server);
+        let mut pids = processes.iter().map(|process| process.pid);
+        pids.try_for_each(|pid| session::set_nice(pid, nice))
     }
 
     /// Starts the servers again that were killed, and waits until they answer. `options` are

@@ -122,6 +122,17 @@ impl Role {
         self.child.id()
     }
 
+    /// Sets the niceness of its session, as [`refold_local::session::set_nice`].
+    ///
+    /// # Errors
+    /// Those of that function, and that it was waited for.
+    pub(crate) fn set_nice(&self, nice: u8) -> Result<(), Failure> {
+        let gone = || Failure::new(Kind::Error, format!("{} has ended", self.name));
+        let pid = self.pid().ok_or_else(gone)?;
+        refold_local::session::set_nice(pid, nice)
+            .map_err(|error| Failure::error(&format!("let {} give way", self.name), error))
+    }
+
     /// Most resident memory so far; 0 when it is gone.
     pub(crate) fn peak_memory_bytes(&self) -> u64 {
         let peak = self.pid().and_then(accounts::peak_memory_bytes);

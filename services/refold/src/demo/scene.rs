@@ -49,6 +49,9 @@ use crate::witness;
 /// How old the scan of both tables may be on which a switch is based.
 pub(super) const SCAN_AGE: Duration = Duration::from_secs(600);
 
+/// The name of the process that answers reads.
+const API: &str = "api";
+
 /// Between two looks at something that another process does.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -260,8 +263,7 @@ impl Scene {
         let address = free_address()?;
         let mut args = vec!["api".to_owned()];
         args.extend(flags(&[("listen", &address), ("postgres", &self.postgres)]));
-        self.roles
-            .push(Role::start("api", &self.logs, &args, false)?);
+        self.roles.push(Role::start(API, &self.logs, &args, false)?);
         self.api = format!("http://{address}");
         Ok(())
     }

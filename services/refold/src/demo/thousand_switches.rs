@@ -105,6 +105,7 @@ pub(crate) async fn run(
     let mut result = measured.to_json();
     result["sessions"] = json!(args.readers);
     result["read_rate"] = json!(args.read_rate.0);
+    result["background_nice"] = json!(args.background_nice);
     write(&out.join("switches.csv"), &measured.switches.csv())?;
     write(
         &out.join("failed-reads.txt"),
@@ -162,6 +163,10 @@ async fn play(
         standing: Standing::default(),
     };
     let scans = Scans::start(proof, every).await?;
+    if args.background_nice > 0 {
+        scene.step("let the broker, the tail and both projectors give way");
+        scene.let_give_way(args.background_nice).await?;
+    }
     scene.step(&format!(
         "{} cycles of accounts_v4 and back, {} sessions reading",
         args.cycles, args.readers

@@ -1,11 +1,12 @@
 //! What a chaos run does to a scene: its private servers go away and come back, and its projectors
-//! reach them by way of proxies.
+//! reach them by way of proxies. And what a scene's processes get of the processors.
 
 use std::path::Path;
 
 use refold_local::Server;
 use refold_local::StackGuard;
 
+use super::API;
 use super::Scene;
 use crate::cli::Failure;
 use crate::cli::Kind;
@@ -68,6 +69,15 @@ impl Scene {
             Ok(())
         });
         resumed.await
+    }
+
+    /// Lets the broker and every process but the api give way to whoever else wants the processors,
+    /// by the niceness of their sessions.
+    pub(in crate::demo) async fn let_give_way(&mut self, nice: u8) -> Result<(), Failure> {
+        let broker = self.with_guard(move |guard| guard.set_nice(Server::Kafka, nice));
+        broker.await?;
+        let mut others = self.roles.iter().filter(|role| role.name() != API);
+        others.try_for_each(|role| role.set_nice(nice))
     }
 
     /// Works on the private stack, which takes its time, on a thread of its own.
