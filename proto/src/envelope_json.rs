@@ -98,7 +98,7 @@ pub(crate) fn head(bytes: &[u8]) -> Option<EnvelopeRef<'_>> {
 fn utf8(bytes: &[u8]) -> Option<&str> {
     match ascii::text(bytes, bytes.len()) {
         Some(text) => Some(text),
-        None => std::str::from_utf8(bytes).ok(),
+        None => simdutf8::basic::from_utf8(bytes).ok(),
     }
 }
 

@@ -9,6 +9,7 @@
 //! and on mutated text.
 
 use crate::ascii::{WIDTH, specials};
+use crate::only_text;
 
 /// How deep passed-over values may nest here.
 const MAX_NESTING: u32 = 32;
@@ -22,6 +23,12 @@ pub(crate) struct Scan<'a> {
 impl<'a> Scan<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
         Self { text, at: 0 }
+    }
+
+    /// Behind the first `at` bytes.
+    #[cfg(test)]
+    pub(crate) fn behind(text: &'a str, at: usize) -> Self {
+        Self { text, at }
     }
 
     #[inline]
@@ -126,10 +133,24 @@ impl<'a> Scan<'a> {
     /// white space around them, and none is called `name`.
     #[inline]
     pub(crate) fn only_text_follows(&mut self, name: &str) -> Option<()> {
+        match only_text::follows(self.bytes(), self.at, name) {
+            Some(follows) => {
+                self.at = self.text.len();
+                follows.then_some(())
+            }
+            None => self.only_text_follows_one_by_one(name),
+        }
+    }
+
+    /// The same member by member.
+    pub(crate) fn only_text_follows_one_by_one(&mut self, name: &str) -> Option<()> {
         loop {
             match *self.bytes().get(self.at..)? {
                 [b',', b'"', ..] => self.at += 2,
-                [b'}'] => return Some(()),
+                [b'}'] => {
+                    self.at += 1;
+                    return Some(());
+                }
                 _ => return None,
             }
             let start = self.at;
@@ -156,6 +177,12 @@ impl<'a> Scan<'a> {
         self.at += usize::from(negative);
         let start = self.at;
         let mut value = 0_i64;
+        if let Some(word) = self.bytes().get(start..).and_then(<[u8]>::first_chunk) {
+            let (read, digits) = leading_digits(*word);
+            value = read as i64;
+            self.at += digits;
+        }
+        // What does not end within a word, and what stands too near to the end for one.
         while let Some(digit @ b'0'..=b'9') = self.bytes().get(self.at) {
             // Too many digits are noticed below; until then they may wrap.
             value = value.wrapping_mul(10).wrapping_add(i64::from(digit - b'0'));
@@ -268,6 +295,29 @@ impl<'a> Scan<'a> {
     }
 }
 
+/// The number that the digits in front make, and how many there are: 0 and none, or up to eight.
+///
+/// All eight bytes at once: where a number ends is what no processor guesses.
+#[inline(always)]
+fn leading_digits(word: [u8; 8]) -> (u64, usize) {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    // 0 to 9 for a digit, and more for anything else.
+    let values = u64::from_le_bytes(word) ^ (EACH * 0x30);
+    // The top bit of a byte that is none. A carry out of such a byte spoils only those behind it.
+    let others = (values.wrapping_add(EACH * 0x76) | values) & (EACH * 0x80);
+    let digits = others.trailing_zeros() as usize / 8;
+    if digits == 0 {
+        return (0, 0);
+    }
+    // The first digit is the lowest byte; zeros in front of it change nothing. Then two, four and
+    // eight digits are put together, each time in all places at once.
+    let ones = values << (64 - 8 * digits);
+    let pairs = (ones.wrapping_mul(10) + (ones >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs.wrapping_mul(100) + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    let number = fours.wrapping_mul(10_000).wrapping_add(fours >> 32) & 0xffff_ffff;
+    (number, digits)
+}
+
 /// Keeps the first value of a member; a second one is the library's to refuse.
 #[inline]
 pub(crate) fn once<T>(slot: &mut Option<T>, value: T) -> Option<()> {
@@ -276,4 +326,30 @@ pub(crate) fn once<T>(slot: &mut Option<T>, value: T) -> Option<()> {
     }
     *slot = Some(value);
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leading_digits_are_those_up_to_the_first_other_byte() {
+        let text = b"1234567890";
+        for digits in 0..=8_usize {
+            for other in (0..=u8::MAX).filter(|byte| !byte.is_ascii_digit()) {
+                let word = std::array::from_fn(|at| match at.cmp(&digits) {
+                    std::cmp::Ordering::Less => text[at],
+                    std::cmp::Ordering::Equal => other,
+                    // Digits behind the other byte count no more.
+                    std::cmp::Ordering::Greater => b'9',
+                });
+                let number = text[..digits]
+                    .iter()
+                    .fold(0, |number, byte| number * 10 + u64::from(byte - b'0'));
+                assert_eq!(leading_digits(word), (number, digits), "{word:?}");
+            }
+        }
+        assert_eq!(leading_digits(*b"99999999"), (99_999_999, 8));
+        assert_eq!(leading_digits(*b"00000007"), (7, 8));
+    }
 }

@@ -20,6 +20,8 @@ mod error;
 #[cfg(test)]
 mod json_differential;
 mod json_scan;
+mod marks;
+mod only_text;
 mod plain;
 mod timestamp;
 mod usual;
