@@ -89,16 +89,16 @@ mod tests {
 
     #[test]
     fn a_session_is_made_to_give_way_and_no_other_one_with_it() {
-        if fs::read_to_string(ENABLED).is_ok_and(|enabled| enabled.trim() == "0") {
+        if !fs::read_to_string(ENABLED).is_ok_and(|enabled| enabled.trim() == "1") {
             let refused = set_nice(std::process::id(), 10).expect_err("nothing to set");
             assert!(refused.to_string().contains(ENABLED), "{refused}");
             return;
         }
-        let sleep = || {
+        let child = || {
             let mut command = command(Path::new("/bin/sleep"));
             command.arg("60").spawn().expect("a process")
         };
-        let mut children = [sleep(), sleep()];
+        let mut children = [child(), child()];
         let read = |pid: u32| fs::read_to_string(autogroup(pid)).unwrap_or_default();
         let pids = children.each_ref().map(std::process::Child::id);
         // Until it is a leader it has its parent's session.
