@@ -1,5 +1,6 @@
 //! `cargo x check`: everything that can be said about the sources without running them.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::files::{self, Finding};
@@ -74,9 +75,14 @@ pub(crate) fn run(workspace: &Workspace, only: Option<&str>) -> Outcome {
     summary(&stages)
 }
 
-/// Format, lints of our own, clippy: those that `wanted` names.
+/// Format, lints of our own, lock files, clippy: those that `wanted` names.
 pub(crate) fn stages(workspace: &Workspace, wanted: impl Fn(&str) -> bool) -> Vec<Stage> {
-    let all: [(&str, Work); 3] = [("format", format), ("lints", lints), ("clippy", clippy)];
+    let all: [(&str, Work); 4] = [
+        ("format", format),
+        ("lints", lints),
+        ("locks", locks),
+        ("clippy", clippy),
+    ];
     all.into_iter()
         .filter(|(name, _)| wanted(name))
         .map(|(name, work)| stage(name, || work(workspace)))
@@ -89,6 +95,27 @@ fn format(workspace: &Workspace) -> Outcome {
         return Ok(());
     }
     cargo::run(workspace, &["fmt", "--all", "--check"])
+}
+
+/// Every lock file names what its manifests ask for, also the one of the crate outside of the
+/// workspace, whose build comes near the end of the tests.
+fn locks(workspace: &Workspace) -> Outcome {
+    let files = files::all(workspace)?;
+    let locks = files.iter().map(|file| file.path.as_str());
+    for lock in locks.filter(|path| Path::new(path).ends_with("Cargo.lock")) {
+        let manifest = Path::new(lock).with_file_name("Cargo.toml");
+        let manifest = manifest.to_string_lossy();
+        println!("{lock}");
+        let resolve = ["tree", "--quiet", "--locked", "--depth", "0"];
+        let of = ["--manifest-path", manifest.as_ref()];
+        cargo::run(workspace, &[&resolve[..], &of].concat()).map_err(|_| {
+            Failure::failed(format!(
+                "{lock} lacks what a manifest asks for: run `cargo update --workspace` beside it and \
+                 commit it"
+            ))
+        })?;
+    }
+    Ok(())
 }
 
 fn clippy(workspace: &Workspace) -> Outcome {

@@ -31,8 +31,8 @@ const USAGE: &str = "\
 usage: cargo x VERB [ARGUMENTS]
 
   demo [ARGUMENTS]       build refold and run its demo on a private stack
-  test                   format, lints, all tests, mutated builds, on a private stack
-  check [STAGE]          format, lints (layers, SQL, sources), clippy
+  test                   format, lints, lock files, all tests, mutated builds, on a private stack
+  check [STAGE]          format, lints (layers, SQL, sources), lock files, clippy
   mutate [NAME]          build with a guard removed; passes when the tests then fail
   hazards [--write]      the table of ops/hazards.toml with the last result of each test
   experiment [NAME]      run ops/experiments/NAME (without a name: list them)
