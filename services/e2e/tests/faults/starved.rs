@@ -1,5 +1,6 @@
 //! A projector that has too little of what it needs.
 
+use std::fs;
 use std::thread;
 use std::time::Duration;
 
@@ -25,27 +26,44 @@ const STREAM: Stream = Stream {
     format: "proto",
 };
 
-/// Lets a running process have so many descriptors.
-fn allow_descriptors(process: &Process, count: u64) {
+/// Lets a running process have so much of something; as much as it may have without a number.
+fn allow(process: &Process, what: Resource, count: Option<u64>) {
     let pid = i32::try_from(process.pid()).ok().and_then(Pid::from_raw);
+    let maximum = getrlimit(what).maximum;
     let limit = Rlimit {
-        current: Some(count),
-        maximum: getrlimit(Resource::Nofile).maximum,
+        current: count.or(maximum),
+        maximum,
     };
-    prlimit(pid, Resource::Nofile, limit).expect("a limit below the highest one");
+    prlimit(pid, what, limit).expect("a limit below the highest one");
+}
+
+/// The address space that a process has taken, in bytes, with what it has only reserved.
+fn address_space(process: &Process) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.pid()));
+    let status = status.expect("a process that runs");
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
+    let size = size.and_then(|size| size.trim().strip_suffix(" kB"));
+    1_024
+        * size
+            .and_then(|size| size.parse::<u64>().ok())
+            .expect("its size")
+}
+
+/// Whether a process as a whole stands still behind a SIGSTOP.
+fn stands(process: &Process) -> bool {
+    let threads = fs::read_dir(format!("/proc/{}/task", process.pid()));
+    let mut states = threads.into_iter().flatten().flatten().map(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The name, which stands in brackets, may have any character in it.
+        stat.rsplit_once(") ")
+            .map(|(_, rest)| rest.starts_with('T'))
+    });
+    states.all(|stands| stands == Some(true))
 }
 
 #[test]
-fn a_projector_without_descriptors_or_memory_says_so_and_ends_right_once_it_has_some() {
-    let world = World::seeded("starved", STREAM);
-    // Not enough for the threads of a client of the log.
-    let small = world.projector(Mode::Replay, VERSION);
-    let (code, sentence) = small.limited("-S -v 400000").start().refuse(BOUND);
-    println!("{sentence}");
-    assert_eq!(code, 69, "{sentence}");
-    assert!(sentence.contains("thread"), "{sentence}");
-    assert_eq!(world.applied(VERSION), 0);
-
+fn a_projector_without_descriptors_says_so_and_ends_right_once_it_has_some() {
+    let world = World::seeded("descriptors", STREAM);
     // Enough for the process, not for its partitions.
     let few = world.projector(Mode::Replay, VERSION);
     let mut few = few.limited("-S -n 20").start();
@@ -54,8 +72,32 @@ fn a_projector_without_descriptors_or_memory_says_so_and_ends_right_once_it_has_
     assert!(told.contains("held back"), "{told}");
     assert_eq!(few.try_exit(), None, "it waits");
     assert!(world.applied(VERSION) < STREAM.events as i64);
-    allow_descriptors(&few, 64);
+    allow(&few, Resource::Nofile, Some(64));
     few.succeed(BOUND);
+    world.assert_equals_oracle(VERSION);
+}
+
+#[test]
+fn a_projector_without_memory_for_a_thread_says_so_and_ends_right_once_it_has_some() {
+    let world = World::seeded("memory", STREAM);
+    // In front of a take-over, and so of the thread that folds the partition.
+    let full = world.projector(Mode::Replay, VERSION);
+    let mut full = full
+        .env("REFOLD_FAILPOINTS", "takeover::before:3=stop")
+        .start();
+    world.wait("it stands", BOUND, || stands(&full));
+    // How much an allocator reserves differs from start to start. What it has by now is its
+    // own, and what is left beside that is less than the stack of one thread.
+    let taken = address_space(&full);
+    allow(&full, Resource::As, Some(taken + (1 << 20)));
+    full.resume();
+    let told = full.wait_for_line("thread cannot be started", BOUND);
+    println!("with {taken} bytes and a MiB: {told}");
+    assert!(told.contains("restarts"), "{told}");
+    assert_eq!(full.try_exit(), None, "it tries again");
+    assert!(world.applied(VERSION) < STREAM.events as i64);
+    allow(&full, Resource::As, None);
+    full.succeed(BOUND);
     world.assert_equals_oracle(VERSION);
 }
 
