@@ -169,7 +169,7 @@ pub enum AccountEvent<'a> {
 /// A malformed payload, an amount that must be positive and is not, a reversal
 /// of nothing, and an enum value that this build does not know: folding any of
 /// them would make a wrong row. Positions count from the payload's start.
-#[inline]
+#[inline(always)]
 pub fn decode_event<'a>(
     kind: &str,
     payload: Payload<'a>,

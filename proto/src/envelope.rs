@@ -254,7 +254,7 @@ pub fn decode_head_into<'a>(
         && bytes.len() <= MAX_VALUE_BYTES
         && let Some(head) = envelope_json::head(bytes)
     {
-        *out = head;
+        head.write_to(out);
         return Ok(Extent::Head);
     }
     decode_into(format, bytes, out)?;

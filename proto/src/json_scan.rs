@@ -31,13 +31,13 @@ impl<'a> Scan<'a> {
         Self { text, at }
     }
 
-    #[inline]
+    #[inline(always)]
     fn bytes(&self) -> &'a [u8] {
         self.text.as_bytes()
     }
 
     /// The next byte that is not white space, not taken.
-    #[inline]
+    #[inline(always)]
     fn peek(&mut self) -> Option<u8> {
         loop {
             let byte = *self.bytes().get(self.at)?;
@@ -48,14 +48,14 @@ impl<'a> Scan<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&mut self) -> Option<u8> {
         let byte = self.peek()?;
         self.at += 1;
         Some(byte)
     }
 
-    #[inline]
+    #[inline(always)]
     fn expect(&mut self, byte: u8) -> Option<()> {
         (self.take()? == byte).then_some(())
     }
@@ -90,7 +90,7 @@ impl<'a> Scan<'a> {
     }
 
     /// A string without an escape.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn string(&mut self) -> Option<&'a str> {
         self.expect(b'"')?;
         let start = self.at;
@@ -101,7 +101,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Moves to the closing quote, sixteen bytes at a time.
-    #[inline]
+    #[inline(always)]
     fn seek_quote(&mut self) -> Option<()> {
         let bytes = self.bytes();
         while let Some(block) = bytes.get(self.at..).and_then(<[u8]>::first_chunk) {
@@ -122,7 +122,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Passes over `literal`, if exactly that comes next.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn literal<const N: usize>(&mut self, literal: &[u8; N]) -> Option<()> {
         let found = self.bytes().get(self.at..)?.first_chunk::<N>()?;
         self.at += N;
@@ -131,7 +131,7 @@ impl<'a> Scan<'a> {
 
     /// Passes over the rest of an object and of the text, if that is members of text without
     /// white space around them, and none is called `name`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn only_text_follows(&mut self, name: &str) -> Option<()> {
         match only_text::follows(self.bytes(), self.at, name) {
             Some(follows) => {
@@ -165,13 +165,13 @@ impl<'a> Scan<'a> {
     }
 
     /// What was not read yet.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn rest(&self) -> Option<&'a str> {
         self.text.get(self.at..)
     }
 
     /// An integer of at most 18 digits, so that it fits wherever it is wanted.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn int(&mut self) -> Option<i64> {
         let negative = self.peek()? == b'-';
         self.at += usize::from(negative);
@@ -203,13 +203,13 @@ impl<'a> Scan<'a> {
     }
 
     /// The same for a number that is never negative.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn uint(&mut self) -> Option<u64> {
         self.int()?.try_into().ok()
     }
 
     /// Whether a string comes next.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_string(&mut self) -> bool {
         self.peek() == Some(b'"')
     }

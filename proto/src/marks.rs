@@ -8,7 +8,7 @@
 pub(crate) const WIDTH: usize = 64;
 
 /// A bit for every byte that is such a mark. The lowest bit is the first byte's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Marks {
     /// `"`
     pub(crate) quotes: u64,
@@ -121,12 +121,7 @@ mod narrow {
     #[target_feature(enable = "sse2")]
     #[inline]
     fn marks(block: &[u8; WIDTH]) -> Marks {
-        let mut marks = Marks {
-            quotes: 0,
-            commas: 0,
-            colons: 0,
-            breaks: 0,
-        };
+        let mut marks = Marks::default();
         for (nth, lane) in block.as_chunks::<16>().0.iter().enumerate() {
             let word = u128::from_le_bytes(*lane);
             let lane = _mm_set_epi64x((word >> 64) as i64, word as i64);
@@ -163,12 +158,7 @@ mod wide {
     #[target_feature(enable = "avx2")]
     #[inline]
     fn marks(block: &[u8; WIDTH]) -> Marks {
-        let mut marks = Marks {
-            quotes: 0,
-            commas: 0,
-            colons: 0,
-            breaks: 0,
-        };
+        let mut marks = Marks::default();
         for (nth, lane) in block.as_chunks::<32>().0.iter().enumerate() {
             // SAFETY: 32 bytes stand there, and the load wants no alignment.
             let lane = unsafe { _mm256_loadu_si256(lane.as_ptr().cast()) };

@@ -58,7 +58,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the fold asks for in bulk.
 const LIMIT: ReadLimit = ReadLimit {
-    records: 8_192,
+    records: 2_048,
     bytes: 2 << 20,
 };
 

@@ -34,7 +34,7 @@ const PARTITION: Partition = Partition(0);
 
 /// As the bulk path reads.
 const LIMIT: ReadLimit = ReadLimit {
-    records: 8_192,
+    records: 2_048,
     bytes: 2 << 20,
 };
 

@@ -112,6 +112,18 @@ impl ConsumerContext for Events {}
 /// The rdkafka consumer behind a client, used without a group.
 pub(crate) type Consumer = BaseConsumer<Events>;
 
+/// Why a client was not started. A wrong configuration stays wrong; a machine that has no thread
+/// to give (memory, a limit) may have one soon. librdkafka tells the two apart in words alone.
+fn not_started(error: &KafkaError) -> SourceError {
+    let what = format!("the kafka client cannot be started: {error}");
+    match error {
+        KafkaError::ClientCreation(reason) if reason.starts_with("Failed to create thread") => {
+            SourceError::Unreachable(what)
+        }
+        _ => SourceError::Fatal(what),
+    }
+}
+
 /// A librdkafka client. Dropping the last reference ends its threads.
 pub(crate) struct Client {
     consumer: Arc<Consumer>,
@@ -124,9 +136,7 @@ impl Client {
         let consumer = settings::client_config(config, purpose)
             .map_err(|error| SourceError::Fatal(error.to_string()))?
             .create_with_context(Events::default())
-            .map_err(|error| {
-                SourceError::Fatal(format!("the kafka client cannot be started: {error}"))
-            })?;
+            .map_err(|error| not_started(&error))?;
         Ok(Self {
             consumer: Arc::new(consumer),
             config: config.clone(),
@@ -218,6 +228,21 @@ mod tests {
 
     fn log(client: &Client, level: RDKafkaLogLevel, facility: &str, line: &str) {
         client.consumer().context().log(level, facility, line);
+    }
+
+    #[test]
+    fn a_client_without_a_thread_may_get_one_and_a_wrong_setting_stays_wrong() {
+        let of = |reason: &str| not_started(&KafkaError::ClientCreation(reason.to_owned()));
+        let starved = of("Failed to create thread: Resource temporarily unavailable (11)");
+        assert!(starved.is_transient(), "{starved}");
+        let config = KafkaConfig::new("127.0.0.1:1")
+            .with_property("security.protocol", "ssl")
+            .and_then(|config| config.with_property("ssl.ca.location", "/nowhere"))
+            .expect("both may be set");
+        match Client::start(&config, Purpose::Questions) {
+            Err(wrong) => assert!(!wrong.is_transient(), "{wrong}"),
+            Ok(_) => panic!("a client without the certificates that it must trust"),
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::error::{DecodeError, Reason};
 use crate::usual;
 use crate::wire::{BYTES, Reader};
 
-#[inline]
+#[inline(always)]
 pub(super) fn decode_event<'a>(
     kind: &str,
     bytes: &'a [u8],
@@ -31,7 +31,7 @@ pub(super) fn decode_event<'a>(
 }
 
 /// `Deposited` and `Withdrawn` hold their amount in the same field.
-#[inline]
+#[inline(always)]
 fn amount(bytes: &[u8]) -> Result<i64, DecodeError> {
     let cents = match usual_amount(bytes) {
         Some(cents) => cents,

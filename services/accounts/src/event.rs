@@ -11,7 +11,7 @@ pub const HANDLES: &[&str] = &refold_proto::accounts::KINDS;
 /// # Errors
 /// [`DecodeError`] when the payload is malformed, when it holds what no account
 /// can do (such as a deposit of nothing), and for a type that is not in [`HANDLES`].
-#[inline]
+#[inline(always)]
 pub fn decode<'a>(kind: &str, payload: Payload<'a>) -> Result<AccountEvent<'a>, DecodeError> {
     let payload = match payload {
         Payload::Proto(bytes) => refold_proto::Payload::Proto(bytes),

@@ -68,7 +68,7 @@ impl Projection for AccountsV3 {
     const REFUSES_MALFORMED_JSON: bool = true;
     const CODE: Fingerprint = CODE;
 
-    #[inline]
+    #[inline(always)]
     fn decode<'a>(kind: &'a str, payload: Payload<'a>) -> Result<AccountEvent<'a>, DecodeError> {
         event::decode(kind, payload)
     }
@@ -104,7 +104,7 @@ impl Projection for AccountsV3Rebuilt {
     const CODE: Fingerprint = CODE;
     const REPLACES: Option<u32> = Some(AccountsV3::VERSION);
 
-    #[inline]
+    #[inline(always)]
     fn decode<'a>(kind: &'a str, payload: Payload<'a>) -> Result<AccountEvent<'a>, DecodeError> {
         event::decode(kind, payload)
     }

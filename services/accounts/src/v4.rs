@@ -57,7 +57,7 @@ impl Projection for AccountsV4 {
     const REPLACES: Option<u32> = Some(AccountsV3::VERSION);
     const DIFFERENCES: Option<Differences> = Some(differences::V3_TO_V4);
 
-    #[inline]
+    #[inline(always)]
     fn decode<'a>(kind: &'a str, payload: Payload<'a>) -> Result<AccountEvent<'a>, DecodeError> {
         event::decode(kind, payload)
     }

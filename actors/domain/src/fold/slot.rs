@@ -193,7 +193,7 @@ pub(super) fn step<P: Projection>(
     key: &P::Key,
     offset: Offset,
 ) -> Result<(Step, Option<u64>), String> {
-    let mut envelope = &incoming.envelope;
+    let envelope = &incoming.envelope;
     let at = Position {
         version: envelope.version,
         offset: offset.0,
@@ -208,25 +208,9 @@ pub(super) fn step<P: Projection>(
     };
     let handled = P::HANDLES.contains(&&*envelope.kind);
     if handled {
-        let whole;
-        let mut decoded = decode::event::<P>(envelope);
-        if decoded.is_err() {
-            whole = incoming.reread()?;
-            envelope = &whole;
-            decoded = decode::event::<P>(envelope);
-        }
-        let event = decoded.map_err(|error| undecodable(envelope, &error))?;
-        let envelope = Envelope {
-            key: key.borrow(),
-            version: envelope.version,
-            kind: &envelope.kind,
-            ts_micros: envelope.ts_micros,
-            event,
-        };
-        match projection.fold(slot.row.clone(), &envelope) {
-            Change::Put(row) => slot.row = Some(row),
-            Change::Delete => slot.row = None,
-            Change::Skip => {}
+        match decode::event::<P>(envelope) {
+            Ok(event) => fold_event(projection, slot, envelope, key, event),
+            Err(_) => fold_reread(projection, slot, incoming, key)?,
         }
     } else {
         incoming.check()?;
@@ -239,6 +223,47 @@ pub(super) fn step<P: Projection>(
         Step::Unhandled
     };
     Ok((step, gap))
+}
+
+/// What the author makes of the row.
+#[inline(always)]
+fn fold_event<P: Projection>(
+    projection: &P,
+    slot: &mut Slot<P::Row>,
+    envelope: &EnvelopeRef<'_>,
+    key: &P::Key,
+    event: P::Event<'_>,
+) {
+    let envelope = Envelope {
+        key: key.borrow(),
+        version: envelope.version,
+        kind: &envelope.kind,
+        ts_micros: envelope.ts_micros,
+        event,
+    };
+    match projection.fold(slot.row.clone(), &envelope) {
+        Change::Put(row) => slot.row = Some(row),
+        Change::Delete => slot.row = None,
+        Change::Skip => {}
+    }
+}
+
+/// The same for an event whose payload could not be decoded as it was found. Out of the way of
+/// the others: where a decoder's answer is used in one place, the event it made stays in registers.
+#[cold]
+#[inline(never)]
+fn fold_reread<P: Projection>(
+    projection: &P,
+    slot: &mut Slot<P::Row>,
+    incoming: &Incoming<'_>,
+    key: &P::Key,
+) -> Result<(), String> {
+    let whole = incoming.reread()?;
+    match decode::event::<P>(&whole) {
+        Ok(event) => fold_event(projection, slot, &whole, key, event),
+        Err(error) => return Err(undecodable(&whole, &error)),
+    }
+    Ok(())
 }
 
 /// Walks a chunk from `start` and gives each record below `until` to `apply`,

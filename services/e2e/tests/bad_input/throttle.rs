@@ -35,9 +35,9 @@ const REBUILD: &str = "accounts_v103";
 const LIMIT: u64 = 1 << 20;
 /// Events a second: several looks pass before the limit is reached.
 const RATE: u64 = 10_000;
-/// Events of a chunk of history. The rate is kept between a partition's chunks, of which there are
-/// two here, and a partition is loaded behind its last one.
-const CHUNK: u64 = 8_192;
+/// Events of a partition in front of its last chunk, at least: five chunks of 2,048. The rate is
+/// kept between the chunks, and a partition is loaded behind its last one.
+const WAITED_FOR: u64 = 5 * 2_048;
 /// A look is taken half a second after the one before, which is given up after two.
 const SECONDS_BETWEEN_LOOKS: u64 = 3;
 /// Looks over which it has to stand still.
@@ -156,7 +156,7 @@ fn a_rebuild_stands_still_while_a_standby_falls_behind_and_live_goes_on() {
     stands_still(&world, &replay);
     // Partitions that were folded since the look before, and the one that was being loaded.
     let held = held_back(&world);
-    let begun = (RATE * SECONDS_BETWEEN_LOOKS).div_ceil(CHUNK) + 1;
+    let begun = (RATE * SECONDS_BETWEEN_LOOKS).div_ceil(WAITED_FOR) + 1;
     let most = LIMIT + all_of_it * begun / u64::from(STREAM.partitions);
     println!("{all_of_it} bytes in all, limit {LIMIT}, {held} held back, at most {most}");
     assert!(most < all_of_it, "else it could not fail");

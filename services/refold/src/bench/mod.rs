@@ -17,6 +17,7 @@ mod shortened;
 mod site;
 pub(crate) mod speed_up;
 mod sweep;
+pub(crate) mod upsert;
 pub(crate) mod zombies;
 
 pub(crate) use phases::Phases;

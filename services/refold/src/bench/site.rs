@@ -322,6 +322,22 @@ impl Site {
         Ok(figures)
     }
 
+    /// Lets another program measure something in a database, and reads its figures.
+    pub(super) async fn run_program(
+        &self,
+        program: &Path,
+        args: &[String],
+    ) -> Result<Value, Failure> {
+        let ran = child::start_program(program, args, None, &self.dir)?;
+        ran.figures(&self.dir).await
+    }
+
+    /// Has the server carry out statements that change it as a whole, each for itself.
+    pub(super) fn tell_server(&self, statements: &[&str]) -> Result<(), Failure> {
+        let told = |sql: &&str| self.query(&self.postgres, sql).map(drop);
+        statements.iter().try_for_each(told)
+    }
+
     /// Compares a database with the known final state.
     pub(super) async fn compare(
         &self,

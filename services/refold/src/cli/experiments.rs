@@ -225,6 +225,29 @@ pub struct BenchBatchingArgs {
     pub codec: String,
 }
 
+/// `bench upsert`
+#[derive(Debug, Clone, Args)]
+pub struct BenchUpsertArgs {
+    /// What all experiments share.
+    #[command(flatten)]
+    pub common: ExperimentArgs,
+    /// The built example upsert_cost of refold-store-postgres, which makes each run.
+    #[arg(long)]
+    pub program: PathBuf,
+    /// Rows of the table.
+    #[arg(long, default_value = "1e6")]
+    pub rows: Count,
+    /// Rows a transaction while something else is varied.
+    #[arg(long, default_value = "10000")]
+    pub batch: Count,
+    /// Rows a transaction.
+    #[arg(long, value_delimiter = ',', default_value = "100,1000,10000,100000")]
+    pub sizes: Vec<Count>,
+    /// Seconds of writing in each run.
+    #[arg(long, default_value_t = 4.0)]
+    pub seconds: f64,
+}
+
 /// `bench scale-model`
 #[derive(Debug, Clone, Args)]
 pub struct BenchScaleModelArgs {

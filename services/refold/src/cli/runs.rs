@@ -61,6 +61,8 @@ pub enum Bench {
     ClientCost(BenchClientCostArgs),
     /// Rate by batch size, when applied and when copied.
     Batching(BenchBatchingArgs),
+    /// What a changed row costs the database, by statement, batch and settings of the log.
+    Upsert(BenchUpsertArgs),
     /// Predict rebuilds from unit costs, and compare with pinned processes.
     ScaleModel(BenchScaleModelArgs),
     /// Replays that overlap what is applied, killed inside a batch, against one clean pass.

@@ -70,6 +70,7 @@ async fn run_experiment(what: Bench, projections: &Projections) -> Result<ExitCo
         Bench::Codec(args) => bench::codec::run(args, projections).await,
         Bench::ClientCost(args) => bench::client_cost::run(args, projections).await,
         Bench::Batching(args) => bench::batching::run(args, projections).await,
+        Bench::Upsert(args) => bench::upsert::run(args, projections).await,
         Bench::ScaleModel(args) => bench::scale_model::run(args, projections).await,
         Bench::Zombies(args) => bench::zombies::run(args, projections).await,
         Bench::Overlap(args) => bench::overlap::run(args, projections).await,

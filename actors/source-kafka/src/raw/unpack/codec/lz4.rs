@@ -1,11 +1,32 @@
 //! LZ4 frames: blocks of their own or linked to those before, straight behind each other.
+//!
+//! The blocks are unpacked by the library of the format's author. Nothing else in a rebuild takes
+//! as much of the processors; it is a fifth faster than `lz4_flex` on the events of
+//! `examples/unpack_rate`; it writes into room that nobody has cleared before.
+#![allow(unsafe_code)]
 
-use lz4_flex::block::decompress_into;
-use lz4_flex::block::decompress_into_with_dict;
+use std::ffi::c_char;
+use std::ffi::c_int;
+
+// For the library that is linked with it: the function below is not among those that it declares.
+use lz4_sys as _;
 
 use super::Fault;
 use super::take;
 use super::take_array;
+
+unsafe extern "C" {
+    /// Unpacks a block that may refer to what stands in front of its target. The number of bytes
+    /// written, which is at most `target_bytes`, or a negative one for what is no such block.
+    fn LZ4_decompress_safe_usingDict(
+        source: *const c_char,
+        target: *mut c_char,
+        source_bytes: c_int,
+        target_bytes: c_int,
+        window: *const c_char,
+        window_bytes: c_int,
+    ) -> c_int;
+}
 
 const MAGIC: u32 = 0x184d_2204;
 
@@ -106,18 +127,50 @@ impl Frame {
         }
         let at = out.len();
         let most = block.len().saturating_mul(LARGEST_RATIO);
-        // Zeroing what is overwritten at once costs next to nothing: it brings
-        // a block's worth of memory into the cache where it is wanted.
-        out.resize(at + self.block_bytes.min(most), 0);
-        let (before, space) = out.split_at_mut(at);
-        let written = if self.flags & INDEPENDENT != 0 {
-            decompress_into(block, space)
-        } else {
-            let window = start.max(at.saturating_sub(WINDOW));
-            decompress_into_with_dict(block, space, &before[window..])
+        let window = match self.flags & INDEPENDENT {
+            0 => start.max(at.saturating_sub(WINDOW)),
+            _ => at,
         };
-        out.truncate(at + written.map_err(|_| INVALID)?);
+        if !append_block(block, out, window, self.block_bytes.min(most)) {
+            return Err(INVALID);
+        }
         Ok(true)
+    }
+}
+
+/// Unpacks a block behind what is in `out`, to at most `room` bytes; it may reach back to what
+/// stands from `window` on. Tells whether it is a block that does; if not, `out` is as it was.
+fn append_block(block: &[u8], out: &mut Vec<u8>, window: usize, room: usize) -> bool {
+    let at = out.len();
+    let (Ok(block_bytes), Ok(room_bytes), Ok(window_bytes)) = (
+        c_int::try_from(block.len()),
+        c_int::try_from(room),
+        c_int::try_from(at.saturating_sub(window)),
+    ) else {
+        return false;
+    };
+    out.reserve(room);
+    let target = out.as_mut_ptr();
+    // SAFETY: the block may be read for `block_bytes`; behind the first `at` bytes of `out` room
+    // was made for `room_bytes`, which the function writes at most, whatever the block holds; and
+    // the `window_bytes` in front of them have been written.
+    let written = unsafe {
+        LZ4_decompress_safe_usingDict(
+            block.as_ptr().cast(),
+            target.add(at).cast(),
+            block_bytes,
+            room_bytes,
+            target.add(at - window_bytes as usize).cast(),
+            window_bytes,
+        )
+    };
+    match usize::try_from(written) {
+        Ok(written) if written <= room => {
+            // SAFETY: that much of the room was written.
+            unsafe { out.set_len(at + written) };
+            true
+        }
+        _ => false,
     }
 }
 

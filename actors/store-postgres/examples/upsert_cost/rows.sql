@@ -1,0 +1,1 @@
+select key, balance, agg_version, off from account
