@@ -199,6 +199,9 @@ impl<'k> KeyedCell<'k> {
     /// The hash of the key followed by `cell`.
     #[inline]
     fn hash(&mut self, cell: &[u8], seed: u64) -> u128 {
+        if let (Ok(key), Ok(cell)) = (self.key.try_into(), cell.try_into()) {
+            return xxh3_128_with_seed(&both_wide(key, cell), seed);
+        }
         let (start, end) = (self.key.len(), self.key.len() + cell.len());
         if end <= USUAL {
             self.buffer[start..end].copy_from_slice(cell);
@@ -206,6 +209,29 @@ impl<'k> KeyedCell<'k> {
         }
         xxh3_128_with_seed(&[self.key, cell].concat(), seed)
     }
+}
+
+/// A cell of eight bytes with its length in front, which is what most keys and most columns are.
+type WideCell = [u8; 12];
+
+/// The two behind each other, put together in registers: eight bytes that are loaded together were
+/// then stored together, or the processor would have to wait for each hash's memory.
+#[inline(always)]
+fn both_wide(key: &WideCell, cell: &WideCell) -> [u8; 24] {
+    let [k0, k1, k2] = quarters(key);
+    let [c0, c1, c2] = quarters(cell);
+    let mut both = [0; 24];
+    let words = [(k0, k1), (k2, c0), (c1, c2)];
+    for (to, (low, high)) in both.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+        *to = (u64::from(low) | u64::from(high) << 32).to_le_bytes();
+    }
+    both
+}
+
+#[inline(always)]
+fn quarters(cell: &WideCell) -> [u32; 3] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = *cell;
+    [[a, b, c, d], [e, f, g, h], [i, j, k, l]].map(u32::from_le_bytes)
 }
 
 fn bucket_of(key: &[u8]) -> usize {
@@ -275,8 +301,21 @@ mod tests {
 
     #[test]
     fn a_cell_of_any_length_counts_as_the_key_and_the_cell_behind_each_other() {
-        for (key_len, cell_len) in [(12, 0), (12, 116), (12, 117), (127, 1), (128, 0), (300, 12)] {
-            let (key, cell) = (vec![7; key_len], vec![9; cell_len]);
+        let lengths = [
+            (12, 0),
+            (12, 12),
+            (12, 116),
+            (12, 117),
+            (127, 1),
+            (128, 0),
+            (300, 12),
+        ];
+        for (key_len, cell_len) in lengths {
+            // No byte is like its neighbours: one in another's place is noticed.
+            let bytes = |len: usize, step: u8| -> Vec<u8> {
+                (0..len).map(|at| (at as u8).wrapping_mul(step)).collect()
+            };
+            let (key, cell) = (bytes(key_len, 7), bytes(cell_len, 11));
             let whole = [&key[..], &cell[..]].concat();
             let found = KeyedCell::new(&key).hash(&cell, 5);
             assert_eq!(found, xxh3_128_with_seed(&whole, 5), "{key_len} {cell_len}");
