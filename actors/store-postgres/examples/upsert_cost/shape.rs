@@ -31,6 +31,11 @@ const TYPES: [Type; 12] = [
     Type::BOOL,
 ];
 
+/// The statements that replace rows which are there already.
+const UNNEST: &str = concat!(include_str!("unnest.sql"), include_str!("conflict.sql"));
+const INCOMING: &str = concat!(include_str!("incoming.sql"), include_str!("conflict.sql"));
+const ROW: &str = concat!(include_str!("row.sql"), include_str!("conflict.sql"));
+
 /// A way of writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
@@ -77,9 +82,8 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) async fn prepare(client: Client, shape: Shape, batch: usize) -> Outcome<Self> {
-        let unnest = include_str!("unnest.sql").to_owned();
         let texts = match shape {
-            Shape::Unnest | Shape::UnnestUnsorted => vec![unnest],
+            Shape::Unnest | Shape::UnnestUnsorted => vec![UNNEST.to_owned()],
             Shape::Values => {
                 let mut sizes = vec![batch.min(LISTED)];
                 let rest = batch % LISTED;
@@ -88,14 +92,14 @@ impl Writer {
             }
             Shape::Copied => vec![
                 "copy incoming from stdin (format binary)".to_owned(),
-                include_str!("incoming.sql").to_owned(),
+                INCOMING.to_owned(),
             ],
             Shape::UpdateInsert => vec![
                 include_str!("update.sql").to_owned(),
                 include_str!("add.sql").to_owned(),
             ],
             Shape::Merge => vec![include_str!("merge.sql").to_owned()],
-            Shape::RowByRow => vec![include_str!("row.sql").to_owned()],
+            Shape::RowByRow => vec![ROW.to_owned()],
         };
         let mut statements = Vec::new();
         for text in &texts {
@@ -180,7 +184,6 @@ async fn values(client: &Client, statements: &[Statement], batch: &Batch) -> Out
 
 /// The statement of one row for `rows` of them.
 fn listed(rows: usize) -> String {
-    let text = include_str!("row.sql");
     let one: Vec<_> = (1..=TYPES.len()).map(|n| format!("${n}")).collect();
     let list = |row: usize| {
         let first = row * TYPES.len();
@@ -188,5 +191,5 @@ fn listed(rows: usize) -> String {
         format!("({})", places.collect::<Vec<_>>().join(", "))
     };
     let lists: Vec<_> = (0..rows).map(list).collect();
-    text.replace(&format!("({})", one.join(", ")), &lists.join(", "))
+    ROW.replace(&format!("({})", one.join(", ")), &lists.join(", "))
 }

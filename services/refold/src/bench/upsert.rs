@@ -47,15 +47,15 @@ const IN_SESSION: [(&str, &str); 3] = [
 
 /// A server that checkpoints all the time: each page that is touched for the first time after a
 /// checkpoint goes into the log as a whole.
-const OFTEN: [&str; 4] = [
+const OFTEN: &[&str] = &[
     "alter system set max_wal_size = '128MB'",
     "alter system set min_wal_size = '64MB'",
     "alter system set checkpoint_timeout = '30s'",
     "select pg_reload_conf()",
 ];
 
-/// The server as it was.
-const AS_BEFORE: [&str; 2] = ["alter system reset all", "select pg_reload_conf()"];
+/// The server as it was started.
+const AS_BEFORE: &[&str] = &["alter system reset all", "select pg_reload_conf()"];
 
 /// The figures that only this experiment has; their medians go into the result.
 const MEDIANS: [&str; 4] = [
@@ -157,9 +157,8 @@ async fn measure(args: &BenchUpsertArgs, sweep: &Sweep, site: &Site) -> Result<R
     sweep
         .run(async |setting| {
             let often = setting.about["often"] == true;
-            if often {
-                site.tell_server(&OFTEN)?;
-            }
+            // Told before every run: one that was stopped on the way has left the server as it was.
+            site.tell_server(if often { OFTEN } else { AS_BEFORE })?;
             let database = site.create_database()?;
             let mut words = vec![
                 database.clone(),
@@ -173,9 +172,6 @@ async fn measure(args: &BenchUpsertArgs, sweep: &Sweep, site: &Site) -> Result<R
             let session = session.into_iter().flatten().filter_map(Value::as_str);
             words.extend(session.map(str::to_owned));
             let figures = site.run_program(&args.program, &words).await;
-            if often {
-                site.tell_server(&AS_BEFORE)?;
-            }
             site.drop_database(&database)?;
             figures
         })
