@@ -13,7 +13,7 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 12] = [
+const MIGRATIONS: [Migration; 13] = [
     Migration {
         number: 1,
         name: "control",
@@ -73,6 +73,11 @@ const MIGRATIONS: [Migration; 12] = [
         number: 12,
         name: "read_latency",
         sql: include_str!("../migrations/0012_read_latency.sql"),
+    },
+    Migration {
+        number: 13,
+        name: "switches",
+        sql: include_str!("../migrations/0013_switches.sql"),
     },
 ];
 

@@ -1,9 +1,9 @@
 //! Point reads over a few shared connections.
 //!
-//! One statement is one snapshot: it reads which version serves and, from the leaf of the
-//! version that is taken to serve, the row, which it answers with only when the two are one. So
-//! a switch is seen by it entirely or not at all. Whoever reads right behind a switch is told
-//! the other version, takes that one to serve, and reads once more.
+//! One statement is one snapshot: it reads which version serves, and the row from that one's
+//! leaf. So a switch is seen by it entirely or not at all. It is made for the version that was
+//! seen to serve last; one that is on its way while a switch commits finds the other version's
+//! row all the same, and whoever reads behind it takes that one to serve.
 //!
 //! A pool would lend a connection to one read at a time. Point reads of many
 //! requests go over the same few connections instead, pipelined, each statement
@@ -194,8 +194,6 @@ const ATTEMPTS: usize = 5;
 enum Miss {
     /// The versions changed: look again, then read again.
     Stale,
-    /// Another of the known versions serves: read again.
-    Switched,
     /// The connection broke and was given up: read again over another.
     Broken(String),
     /// It is final.
@@ -233,9 +231,7 @@ impl Shared {
             match missed {
                 Some(Miss::Failed(error)) => return Err(error),
                 Some(Miss::Broken(why)) => reason = why,
-                Some(Miss::Stale | Miss::Switched) | None => {
-                    reason = format!("the versions of {name} change")
-                }
+                Some(Miss::Stale) | None => reason = format!("the versions of {name} change"),
             }
         }
         Err(ReadError::Unavailable(reason))
@@ -274,7 +270,6 @@ impl Shared {
                 return Err(Miss::Stale);
             }
             readable.saw_serving(version);
-            return Err(Miss::Switched);
         }
         let next: Option<i64> = match marked {
             true => row.try_get(3).map_err(broken)?,

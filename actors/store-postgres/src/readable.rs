@@ -70,10 +70,13 @@ impl Readable {
         [sql_type(self.key_type), Type::TEXT]
     }
 
-    /// The statement for one partition while `version` serves. It always answers the active
-    /// row, with the aggregate as JSON text or null, and the aggregate only when `version` is
-    /// what that row names. No other version's table is in it: whoever holds one of those
-    /// locked holds no read up. `marked` adds the active version's mark.
+    /// The statement for one partition while `version` serves. It always answers the active row,
+    /// with the aggregate of the version that this row names as JSON text or null.
+    ///
+    /// Only `version`'s leaf is named in it, so that whoever holds another one locked holds no
+    /// read up. Where the active row names another version of this set, which it does for reads
+    /// that are on their way while a switch commits, a function looks into that one's leaf, in
+    /// the same snapshot. `marked` adds the active version's mark.
     pub(crate) fn sql(&self, partition: Partition, version: VersionId, marked: bool) -> String {
         let mut columns = String::new();
         let branch = self.branches.iter().find(|b| b.version == version);
@@ -83,11 +86,18 @@ impl Readable {
             columns.push_str("\", ");
         }
         let leaf = ddl::leaf_name(version, partition);
+        let partition = partition.0;
+        let others = self.branches.iter().map(|b| b.version);
+        let elsewhere: String = others
+            .filter(|other| *other != version)
+            .map(|other| {
+                format!(" when {other} then refold.read_aggregate({other}, {partition}, $1)")
+            })
+            .collect();
         let mark = match marked {
             true => format!(
                 ", (select o.next_offset from refold.offsets o \
-                 where o.version = a.version and o.partition = {}) as next",
-                partition.0
+                 where o.version = a.version and o.partition = {partition}) as next"
             ),
             false => String::new(),
         };
@@ -95,7 +105,7 @@ impl Readable {
             "select a.version, a.generation, case a.version when {version} then \
              (select row_to_json(found)::text from (select {columns}\
              agg_version as applied_seq, off as applied_offset \
-             from {leaf} where key = $1 and not deleted) found) end as found{mark} \
+             from {leaf} where key = $1 and not deleted) found){elsewhere} end as found{mark} \
              from refold.active a where a.name = $2"
         )
     }

@@ -25,6 +25,7 @@ use refold_store_postgres::ReadOptions;
 use refold_store_postgres::SessionOptions;
 
 use support::Postgres;
+use support::eventually;
 use support::ready;
 use support::switch;
 
@@ -99,6 +100,43 @@ async fn a_version_that_became_active_unseen_is_looked_up_at_once() {
         .expect("the new version answers");
     assert_eq!((answer.version, answer.generation), (new, 2));
     assert!(answer.row.is_some());
+}
+
+#[tokio::test]
+async fn a_read_on_its_way_while_a_switch_commits_is_answered_in_the_same_turn() {
+    let store = Postgres::fresh().await;
+    let client = store.client().await;
+    let count_calls = "do $$ begin
+        execute format('alter database %I set track_functions = %L', current_database(), 'all');
+        end $$";
+    client.batch_execute(count_calls).await.expect("a setting");
+    first_active(&store).await;
+    let second = ready(&store, &WIDE_V2).await;
+    let keys: Vec<_> = (0..12).map(|key| key.to_string()).collect();
+    // Each takes the first version to serve, and does not see the switch before it reads.
+    let mut unaware = Vec::new();
+    for key in &keys {
+        let reads = unrefreshed(&store);
+        reads.read("wide", key).await.expect("the first version");
+        unaware.push(reads);
+    }
+    switch(&store, &WIDE_V1, &WIDE_V2).await;
+    let aware = unrefreshed(&store);
+    for (key, unaware) in keys.iter().zip(&unaware) {
+        let expected = aware.read("wide", key).await.expect("the new version");
+        let answer = unaware.read("wide", key).await.expect("the new version");
+        assert_eq!((answer.version, answer.generation), (second, 2));
+        assert_eq!(answer, expected);
+        // From here on it takes the new one to serve.
+        assert_eq!(unaware.read("wide", key).await, Ok(expected));
+    }
+    let calls = "select coalesce(sum(calls), 0)::bigint from pg_stat_user_functions
+        where funcname = 'read_aggregate'";
+    eventually("each was answered by the function once", async || {
+        let row = client.query_one(calls, &[]).await.expect("a count");
+        row.get::<_, i64>(0) == keys.len() as i64
+    })
+    .await;
 }
 
 #[tokio::test]

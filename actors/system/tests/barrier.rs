@@ -116,16 +116,28 @@ async fn a_candidate_that_stands_still_is_refused_at_the_deadline_and_leaves_no_
     second.handle.drain().await.expect("drained");
     world.append(100);
     world.caught_up(V1).await;
+    let tail = Tail::start(&world);
     let impatient = PromotionOrder {
-        deadline: Duration::from_millis(30),
+        deadline: Duration::from_secs(1),
         ..order("ledger_v2")
     };
     let refused = drive(&world.store, &specs(), &impatient).await;
+    drop(tail);
     let Err(RegistryError::GateRefused(gates)) = refused else {
         panic!("{refused:?}");
     };
     assert_eq!(gates[0].gate, Gate::CaughtUp);
-    assert!(gates[0].detail.contains("behind"), "{}", gates[0].detail);
+    let detail = &gates[0].detail;
+    assert!(detail.contains("behind"), "{detail}");
+    assert!(
+        detail.contains("ledger_v2 went through 0.0 and"),
+        "{detail}"
+    );
+    assert!(!detail.contains("through 0.0 offsets"), "{detail}");
+    assert!(
+        detail.ends_with("does not catch up at this pace"),
+        "{detail}"
+    );
     // It catches up in one go, past the offsets of the withdrawn barrier.
     let _second = Process::start_v2(&world, replay_and_catch_up()).await;
     world.caught_up(V2).await;

@@ -1,9 +1,15 @@
 //! Changed rows, one list a column.
 
+use std::error::Error;
 use std::time::Duration;
 use std::time::SystemTime;
 
+use bytes::BufMut;
+use bytes::BytesMut;
+use tokio_postgres::types::IsNull;
+use tokio_postgres::types::Kind;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::types::Type;
 
 /// When every account was opened: seconds since 1970.
 const OPENED: Duration = Duration::from_secs(1_700_000_000);
@@ -20,7 +26,7 @@ pub(crate) struct Batch {
 }
 
 /// One of them.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Row {
     pub(crate) key: i64,
     balance: i64,
@@ -114,4 +120,38 @@ impl Row {
             &self.deleted,
         ]
     }
+}
+
+/// A row as a value of the table's type: the number of fields, and each with its type and length.
+impl ToSql for Row {
+    fn to_sql(
+        &self,
+        ty: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        let Kind::Composite(fields) = ty.kind() else {
+            return Err(format!("{ty} is no row").into());
+        };
+        let cells = self.cells();
+        if fields.len() != cells.len() {
+            return Err(format!("{} cells for {} fields", cells.len(), fields.len()).into());
+        }
+        out.put_i32(i32::try_from(cells.len())?);
+        for (field, cell) in fields.iter().zip(cells) {
+            out.put_u32(field.type_().oid());
+            let length_at = out.len();
+            out.put_i32(-1);
+            if let IsNull::No = cell.to_sql_checked(field.type_(), out)? {
+                let length = i32::try_from(out.len() - length_at - 4)?;
+                out[length_at..length_at + 4].copy_from_slice(&length.to_be_bytes());
+            }
+        }
+        Ok(IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        matches!(ty.kind(), Kind::Composite(_))
+    }
+
+    tokio_postgres::types::to_sql_checked!();
 }

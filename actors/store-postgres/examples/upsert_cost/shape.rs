@@ -7,6 +7,7 @@ use futures::future;
 use tokio_postgres::Client;
 use tokio_postgres::Statement;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::types::Type;
 
 use crate::Outcome;
@@ -31,10 +32,61 @@ const TYPES: [Type; 12] = [
     Type::BOOL,
 ];
 
-/// The statements that replace rows which are there already.
-const UNNEST: &str = concat!(include_str!("unnest.sql"), include_str!("conflict.sql"));
-const INCOMING: &str = concat!(include_str!("incoming.sql"), include_str!("conflict.sql"));
+const COPY: &str = "copy incoming from stdin (format binary)";
 const ROW: &str = concat!(include_str!("row.sql"), include_str!("conflict.sql"));
+
+/// Where a statement has its rows from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// A parameter a column.
+    Arrays,
+    /// One parameter, an array of rows of the table's type.
+    Composites,
+    /// A temporary table, which a binary copy fills.
+    Copied,
+}
+
+impl Source {
+    /// The rows under the name `new`.
+    fn sql(self) -> &'static str {
+        match self {
+            Self::Arrays => include_str!("arrays.sql"),
+            Self::Composites => "unnest($1::account[]) as new ",
+            Self::Copied => "(select * from incoming order by key) as new ",
+        }
+    }
+
+    /// Inserts what is not there and replaces the older of what is.
+    fn upsert(self) -> String {
+        let conflict = include_str!("conflict.sql");
+        format!(
+            "insert into account as leaf select new.* from {}\n{conflict}",
+            self.sql()
+        )
+    }
+
+    fn merge(self) -> String {
+        let actions = include_str!("merge.sql");
+        format!("merge into account as leaf using {}\n{actions}", self.sql())
+    }
+
+    /// Replaces the older of what is there.
+    fn update(self) -> String {
+        let update = include_str!("update.sql");
+        format!(
+            "{update} {} where leaf.key = new.key and new.off > leaf.off",
+            self.sql()
+        )
+    }
+
+    /// Inserts what is not there.
+    fn add(self) -> String {
+        format!(
+            "insert into account select new.* from {} on conflict (key) do nothing",
+            self.sql()
+        )
+    }
+}
 
 /// A way of writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +104,14 @@ pub(crate) enum Shape {
     UpdateInsert,
     /// `merge ... using unnest`.
     Merge,
+    /// The product's statement, with one array of whole rows instead of an array a column.
+    Composites,
+    /// The same array and `merge`.
+    CompositesMerge,
+    /// The same array, `update`, and an insert of what was not there.
+    CompositesUpdateInsert,
+    /// The copy into a temporary table, and a merge from there.
+    CopiedMerge,
     /// A statement a row, all sent before the first answer is waited for.
     RowByRow,
 }
@@ -67,6 +127,10 @@ impl FromStr for Shape {
             "copied" => Self::Copied,
             "update-insert" => Self::UpdateInsert,
             "merge" => Self::Merge,
+            "composites" => Self::Composites,
+            "composites-merge" => Self::CompositesMerge,
+            "composites-update-insert" => Self::CompositesUpdateInsert,
+            "copied-merge" => Self::CopiedMerge,
             "row-by-row" => Self::RowByRow,
             other => return Err(format!("{other} is no shape")),
         })
@@ -83,22 +147,22 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) async fn prepare(client: Client, shape: Shape, batch: usize) -> Outcome<Self> {
         let texts = match shape {
-            Shape::Unnest | Shape::UnnestUnsorted => vec![UNNEST.to_owned()],
+            Shape::Unnest | Shape::UnnestUnsorted => vec![Source::Arrays.upsert()],
+            Shape::Composites => vec![Source::Composites.upsert()],
             Shape::Values => {
                 let mut sizes = vec![batch.min(LISTED)];
                 let rest = batch % LISTED;
                 sizes.extend((batch > LISTED && rest > 0).then_some(rest));
                 sizes.into_iter().map(listed).collect()
             }
-            Shape::Copied => vec![
-                "copy incoming from stdin (format binary)".to_owned(),
-                INCOMING.to_owned(),
-            ],
-            Shape::UpdateInsert => vec![
-                include_str!("update.sql").to_owned(),
-                include_str!("add.sql").to_owned(),
-            ],
-            Shape::Merge => vec![include_str!("merge.sql").to_owned()],
+            Shape::Copied => vec![COPY.to_owned(), Source::Copied.upsert()],
+            Shape::CopiedMerge => vec![COPY.to_owned(), Source::Copied.merge()],
+            Shape::UpdateInsert => vec![Source::Arrays.update(), Source::Arrays.add()],
+            Shape::CompositesUpdateInsert => {
+                vec![Source::Composites.update(), Source::Composites.add()]
+            }
+            Shape::Merge => vec![Source::Arrays.merge()],
+            Shape::CompositesMerge => vec![Source::Composites.merge()],
             Shape::RowByRow => vec![ROW.to_owned()],
         };
         let mut statements = Vec::new();
@@ -126,23 +190,14 @@ impl Writer {
         };
         let rows = batch.rows.len() as u64;
         let written = match self.shape {
-            Shape::Unnest | Shape::UnnestUnsorted | Shape::Merge => {
+            Shape::Unnest | Shape::UnnestUnsorted | Shape::Merge | Shape::UpdateInsert => {
                 let columns = batch.columns();
-                client
-                    .execute(&self.statements[0], &columns.parameters())
-                    .await?
+                in_turn(client, &self.statements, &columns.parameters(), rows).await?
             }
-            Shape::UpdateInsert => {
-                let columns = batch.columns();
-                let parameters = columns.parameters();
-                let updated = client.execute(&self.statements[0], &parameters).await?;
-                let added = match updated == rows {
-                    true => 0,
-                    false => client.execute(&self.statements[1], &parameters).await?,
-                };
-                updated + added
+            Shape::Composites | Shape::CompositesMerge | Shape::CompositesUpdateInsert => {
+                in_turn(client, &self.statements, &[&batch.rows], rows).await?
             }
-            Shape::Copied => copied(client, &self.statements, batch).await?,
+            Shape::Copied | Shape::CopiedMerge => copied(client, &self.statements, batch).await?,
             Shape::Values => values(client, &self.statements, batch).await?,
             Shape::RowByRow => {
                 let each = batch.rows.iter().map(|row| {
@@ -158,6 +213,22 @@ impl Writer {
         transaction.commit().await?;
         Ok(())
     }
+}
+
+/// Rows that the statements wrote, each of which is only asked while `wanted` are not reached.
+async fn in_turn(
+    client: &Client,
+    statements: &[Statement],
+    parameters: &[&(dyn ToSql + Sync)],
+    wanted: u64,
+) -> Outcome<u64> {
+    let mut written = 0;
+    for statement in statements {
+        if written < wanted {
+            written += client.execute(statement, parameters).await?;
+        }
+    }
+    Ok(written)
 }
 
 async fn copied(client: &Client, statements: &[Statement], batch: &Batch) -> Outcome<u64> {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 use std::time::SystemTime;
 
-use refold_domain::barrier::OffsetVector;
 use refold_domain::cutover::Behind;
 use refold_domain::cutover::Evidence;
 use refold_domain::cutover::Forced;
@@ -22,6 +21,10 @@ use refold_ports::registry::Promotion;
 use refold_ports::registry::RegistryError;
 use refold_ports::registry::VersionRow;
 use tokio::time::Instant;
+
+use super::pace::Pace;
+use super::pace::Went;
+use super::pace::marks;
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -209,11 +212,6 @@ async fn require_ready(
     Err(RegistryError::GateRefused(gates))
 }
 
-async fn marks(registry: &dyn Registry, version: VersionId) -> Result<OffsetVector, RegistryError> {
-    let rows = registry.marks(version).await?;
-    Ok(rows.into_iter().map(|m| (m.partition, m.next)).collect())
-}
-
 /// What is known of a candidate before any comparison.
 fn unproven(state: VersionState, behind: Vec<Behind>, order: &PromotionOrder) -> Evidence {
     Evidence {
@@ -284,20 +282,30 @@ async fn promote(
 }
 
 /// Waits until every partition of both versions recorded its sums at the switch vector.
+///
+/// One that takes longer than a tenth of the deadline is measured from there on, so that a refusal
+/// can tell how fast both versions went; a usual one asks the registry for nothing more.
 async fn wait_complete(
     registry: &dyn Registry,
     pair: &Pair<'_>,
     order: &PromotionOrder,
     barrier: &BarrierRow,
 ) -> Result<(), RegistryError> {
+    let (serving, candidate) = (pair.from_row.id, pair.to_row.id);
     let begun = Instant::now();
+    let mut pace = None;
     loop {
         let progress = registry.barrier_progress(barrier.id).await?;
         if progress.is_complete() {
             return Ok(());
         }
         if begun.elapsed() >= order.deadline {
-            return Err(too_late(pair, order, &progress));
+            let now = Pace::read(registry, serving, candidate).await?;
+            let went = pace.map(|then: Pace| then.until(&now));
+            return Err(too_late(pair, order, &progress, went));
+        }
+        if pace.is_none() && begun.elapsed() >= order.deadline / 10 {
+            pace = Some(Pace::read(registry, serving, candidate).await?);
         }
         tokio::time::sleep(order.poll).await;
     }
@@ -305,7 +313,12 @@ async fn wait_complete(
 
 /// The refusal of a barrier that was not reached in time. It names the side that
 /// is missing: a serving version without a projector holds a promotion back as well.
-fn too_late(pair: &Pair<'_>, order: &PromotionOrder, progress: &BarrierProgress) -> RegistryError {
+fn too_late(
+    pair: &Pair<'_>,
+    order: &PromotionOrder,
+    progress: &BarrierProgress,
+    went: Option<Went>,
+) -> RegistryError {
     let missing = progress.waiting.iter();
     let of_candidate = missing.filter(|(version, ..)| *version == pair.to_row.id);
     let behind: Vec<_> = of_candidate
@@ -323,7 +336,13 @@ fn too_late(pair: &Pair<'_>, order: &PromotionOrder, progress: &BarrierProgress)
             order.deadline.as_secs_f64()
         ));
     }
-    RegistryError::GateRefused(judge(&unproven(pair.to_row.state, behind, order)))
+    let mut gates = judge(&unproven(pair.to_row.state, behind, order));
+    let caught_up = gates.iter_mut().find(|gate| gate.gate == Gate::CaughtUp);
+    if let (Some(gate), Some(went)) = (caught_up, went) {
+        let sentence = went.sentence(&pair.from_row.label, &pair.to_row.label);
+        gate.detail = format!("{}; {sentence}", gate.detail);
+    }
+    RegistryError::GateRefused(gates)
 }
 
 fn refuse(gate: Gate, detail: String) -> RegistryError {

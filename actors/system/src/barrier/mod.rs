@@ -10,6 +10,7 @@
 
 mod actor;
 mod drive;
+mod pace;
 
 pub use actor::BarrierError;
 pub use actor::BarrierRef;

@@ -25,18 +25,25 @@ use crate::run::Projections;
 const NAME: &str = "upsert";
 
 /// The shapes that the program knows; the first is the product's.
-const SHAPES: [&str; 7] = [
+const SHAPES: [&str; 11] = [
     "unnest",
     "unnest-unsorted",
     "values",
     "copied",
     "update-insert",
     "merge",
+    "composites",
+    "composites-merge",
+    "composites-update-insert",
+    "copied-merge",
     "row-by-row",
 ];
 
 /// Free space in a leaf's pages, see `Leaf::create` of the store.
 const FILLFACTOR: u64 = 85;
+
+/// Settings of every session: those of the store's writers that a plan depends on.
+const SESSION: [&str; 2] = ["plan_cache_mode=force_generic_plan", "enable_seqscan=off"];
 
 /// Settings of the session that are varied.
 const IN_SESSION: [(&str, &str); 3] = [
@@ -168,6 +175,7 @@ async fn measure(args: &BenchUpsertArgs, sweep: &Sweep, site: &Site) -> Result<R
                 args.seconds.to_string(),
                 setting.number("fillfactor").to_string(),
             ];
+            words.extend(SESSION.map(str::to_owned));
             let session = setting.about["session"].as_array();
             let session = session.into_iter().flatten().filter_map(Value::as_str);
             words.extend(session.map(str::to_owned));

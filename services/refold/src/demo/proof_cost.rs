@@ -4,6 +4,8 @@
 //! The same tables are compared by the database itself at the end, when they stand still,
 //! with EXCEPT in both directions: what a scan would have to beat.
 
+mod finer;
+
 use std::process::ExitCode;
 use std::time::Duration;
 use std::time::Instant;
@@ -19,6 +21,7 @@ use refold_store_postgres::ScanReport;
 use serde_json::Value;
 use serde_json::json;
 
+use self::finer::FinerBarrier;
 use super::LIVE;
 use super::NEW;
 use super::scene::Experiment;
@@ -97,10 +100,12 @@ async fn play(
     scene.wait_state(NEW, VersionState::Ready, BOUND).await?;
 
     scene.step(&format!("compare the checksums {} times", args.barriers));
-    let mut barriers = Vec::new();
+    let finer = finer_barrier(args, scene, projections).await?;
+    let (mut barriers, mut compared_finer) = (Vec::new(), Vec::new());
     for _ in 0..args.barriers {
         scene.check_roles()?;
         barriers.push(barrier(scene, projections).await?);
+        compared_finer.push(finer.compare(scene).await?);
     }
     scene.step("scan both tables");
     let mut scans: Vec<_> = args
@@ -138,19 +143,40 @@ async fn play(
         args.workers.iter().copied().max().unwrap_or(1),
     )
     .await?;
-    Ok(to_json(
+    let mut result = to_json(
         args,
         &barriers,
         &scans,
         (except_rows, except_seconds, &still),
-    ))
+    );
+    result["finer"] = json!({
+        "buckets": finer::FINE_BUCKETS,
+        "sums_per_partition": finer.sums(),
+        "compared_ms": spread(compared_finer),
+    });
+    Ok(result)
+}
+
+/// The columns that both versions have and that must be equal.
+fn compared_columns(projections: &Projections) -> Result<Vec<&'static str>, Failure> {
+    let (old, new) = (find(projections, LIVE)?, find(projections, NEW)?);
+    let columns = comparable_columns(old.spec(), new.spec());
+    columns.map_err(|error| Failure::usage(error.to_string()))
+}
+
+async fn finer_barrier(
+    args: &BenchProofCostArgs,
+    scene: &mut Scene,
+    projections: &Projections,
+) -> Result<FinerBarrier, Failure> {
+    let size = (args.stream.partitions, compared_columns(projections)?.len());
+    FinerBarrier::write(scene, find(projections, NEW)?.spec(), size).await
 }
 
 async fn barrier(scene: &mut Scene, projections: &Projections) -> Result<Barrier, Failure> {
     let (old, new) = (find(projections, LIVE)?, find(projections, NEW)?);
     let (old, new) = (old.spec(), new.spec());
-    let columns =
-        comparable_columns(old, new).map_err(|error| Failure::usage(error.to_string()))?;
+    let columns = compared_columns(projections)?;
     let registry = scene.registry().await?;
     let (from, to) = (
         registry.version(LIVE).await?.id,
@@ -212,15 +238,16 @@ async fn except(scene: &Scene, projections: &Projections) -> Result<(u64, f64), 
     Ok((rows.count() as u64, began.elapsed().as_secs_f64()))
 }
 
+fn spread(values: Vec<f64>) -> Option<Value> {
+    Spread::of(&values).map(|s| json!({"min": s.min, "median": s.median, "max": s.max}))
+}
+
 fn to_json(
     args: &BenchProofCostArgs,
     barriers: &[Barrier],
     scans: &[Scans],
     (except_rows, except_seconds, still): (u64, f64, &ScanReport),
 ) -> Value {
-    let spread = |values: Vec<f64>| {
-        Spread::of(&values).map(|s| json!({"min": s.min, "median": s.median, "max": s.max}))
-    };
     let reports = || scans.iter().flat_map(|scans| &scans.reports);
     let held = reports().flat_map(|report| &report.partitions);
     let by_workers = scans.iter().map(|scans| {

@@ -1,2 +1,0 @@
-insert into account as leaf
-select * from incoming order by key
