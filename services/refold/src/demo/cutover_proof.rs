@@ -11,7 +11,6 @@ use std::time::Instant;
 use refold_domain::diff::comparable_columns;
 use refold_domain::spec::ProjectionSpec;
 use refold_domain::version::VersionState;
-use refold_local::testing;
 use serde_json::Value;
 use serde_json::json;
 
@@ -25,6 +24,7 @@ use crate::bench::report::write;
 use crate::cli::BenchCutoverProofArgs;
 use crate::cli::Failure;
 use crate::cli::Kind;
+use crate::connect::query;
 use crate::load::Span;
 use crate::machine;
 use crate::run::Projections;
@@ -141,9 +141,10 @@ async fn play(
     let proof = ask(scene, &statements.proof).await?;
     let seconds = began.elapsed().as_secs_f64();
     let version = query(
-        scene,
+        scene.postgres(),
         &format!("select id from refold.versions where label = '{NEW}'"),
-    )?;
+    )
+    .await?;
     let control = ask(scene, &statements.control(version.trim())).await?;
     let intended = ask(scene, &statements.intended).await?;
     let compared = scene.verify_against(NEW, LIVE).await?;
@@ -228,7 +229,7 @@ async fn frozen(scene: &Scene, statements: &Statements) -> Result<String, Failur
     let deadline = Instant::now() + BOUND;
     let mut before = String::new();
     loop {
-        let marks = query(scene, &statements.vector)?;
+        let marks = query(scene.postgres(), &statements.vector).await?;
         let equal = |line: &str| matches!(numbers(line)[..], [_, old, new] if old == new);
         if marks == before && !marks.is_empty() && marks.lines().all(equal) {
             println!("{};\n{marks}", statements.vector);
@@ -245,20 +246,11 @@ async fn frozen(scene: &Scene, statements: &Statements) -> Result<String, Failur
     }
 }
 
-/// Asks and shows both the question and the answer. The answer may take minutes: it is waited
-/// for on a thread of its own.
+/// Asks, and shows both the question and the answer.
 async fn ask(scene: &Scene, sql: &str) -> Result<String, Failure> {
-    let (dsn, question) = (scene.postgres().to_owned(), sql.to_owned());
-    let answered = tokio::task::spawn_blocking(move || testing::query(&dsn, &question)).await;
-    let answer = answered
-        .map_err(|error| Failure::error("ask the database", error))?
-        .map_err(|error| Failure::error("ask the database", error))?;
+    let answer = query(scene.postgres(), sql).await?;
     println!("{sql};\n{answer}");
     Ok(answer)
-}
-
-fn query(scene: &Scene, sql: &str) -> Result<String, Failure> {
-    testing::query(scene.postgres(), sql).map_err(|error| Failure::error("ask the database", error))
 }
 
 /// The fields of a row of numbers; none where one is not.

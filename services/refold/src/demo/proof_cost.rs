@@ -13,7 +13,6 @@ use std::time::Instant;
 use refold_bench::spread::Spread;
 use refold_domain::diff::comparable_columns;
 use refold_domain::version::VersionState;
-use refold_local::testing;
 use refold_ports::Registry;
 use refold_store_postgres::PgVerifier;
 use refold_store_postgres::ScanOptions;
@@ -32,6 +31,7 @@ use crate::cli::Count;
 use crate::cli::Failure;
 use crate::cli::Kind;
 use crate::command::verify::except_sql;
+use crate::connect::query;
 use crate::machine;
 use crate::run::Projections;
 use crate::run::find;
@@ -228,12 +228,8 @@ async fn scan(
 async fn except(scene: &Scene, projections: &Projections) -> Result<(u64, f64), Failure> {
     let (old, new) = (find(projections, LIVE)?, find(projections, NEW)?);
     let sql = except_sql(old.spec(), new.spec())?;
-    let postgres = scene.postgres().to_owned();
     let began = Instant::now();
-    let answered = tokio::task::spawn_blocking(move || testing::query(&postgres, &sql)).await;
-    let answer = answered
-        .map_err(|error| Failure::error("ask the database", error))?
-        .map_err(|error| Failure::error("ask the database", error))?;
+    let answer = query(scene.postgres(), &sql).await?;
     let rows = answer.lines().filter(|line| !line.trim().is_empty());
     Ok((rows.count() as u64, began.elapsed().as_secs_f64()))
 }

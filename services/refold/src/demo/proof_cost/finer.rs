@@ -11,7 +11,6 @@ use refold_domain::barrier::ROW_COUNT;
 use refold_domain::spec::ProjectionSpec;
 use refold_domain::sums::APPLIED_SEQ;
 use refold_domain::sums::BUCKETS;
-use refold_local::testing;
 use refold_ports::Registry;
 use refold_projection::Column;
 use refold_projection::ColumnType;
@@ -19,6 +18,7 @@ use refold_projection::Compare;
 
 use crate::cli::Failure;
 use crate::cli::Kind;
+use crate::connect::query;
 use crate::demo::scene::Scene;
 
 /// Buckets a partition that the goal for a comparison is set for.
@@ -52,7 +52,7 @@ impl FinerBarrier {
         });
         // Counts are half as wide as sums.
         let halves = BUCKETS / 2 + names.len() * BUCKETS + BUCKETS;
-        let answer = ask(scene, fill_sql(partitions, halves)).await?;
+        let answer = query(scene.postgres(), &fill_sql(partitions, halves)).await?;
         let barrier = answer.trim().parse();
         let barrier = barrier.map_err(|error| Failure::error("read a barrier's number", error))?;
         let finer = Self {
@@ -61,9 +61,9 @@ impl FinerBarrier {
             barrier,
         };
         finer.expect_differences(scene, 0).await?;
-        ask(scene, flip_sql(barrier)).await?;
+        query(scene.postgres(), &flip_sql(barrier)).await?;
         finer.expect_differences(scene, 1).await?;
-        ask(scene, flip_sql(barrier)).await?;
+        query(scene.postgres(), &flip_sql(barrier)).await?;
         Ok(finer)
     }
 
@@ -155,12 +155,4 @@ fn flip_sql(barrier: i64) -> String {
             (select barrier, version, partition from refold.barrier_acks where barrier = {barrier}
             order by version desc, partition desc limit 1)"
     )
-}
-
-async fn ask(scene: &Scene, sql: String) -> Result<String, Failure> {
-    let postgres = scene.postgres().to_owned();
-    let answered = tokio::task::spawn_blocking(move || testing::query(&postgres, &sql)).await;
-    answered
-        .map_err(|error| Failure::error("ask the database", error))?
-        .map_err(|error| Failure::error("ask the database", error))
 }
