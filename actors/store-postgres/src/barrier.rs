@@ -31,12 +31,14 @@ use crate::transaction::field;
 const PAIR: &str = include_str!("sql/barrier_pair.sql");
 const LOCK_MARKS: &str = include_str!("sql/barrier_lock_marks.sql");
 const MARKS: &str = include_str!("sql/barrier_marks.sql");
-const REPLACE: &str = include_str!("sql/barrier_replace.sql");
 const INSERT: &str = include_str!("sql/barrier_insert.sql");
 const PROGRESS: &str = include_str!("sql/barrier_progress.sql");
 const MOVE: &str = include_str!("sql/barrier_move.sql");
 const ACKS: &str = include_str!("sql/barrier_acks.sql");
 const RECORD_PROOF: &str = include_str!("sql/barrier_record_proof.sql");
+
+/// What is run while the marks are held.
+const PREPARED: [&str; 4] = [PAIR, LOCK_MARKS, MARKS, INSERT];
 
 /// The declarations of both ends, the serving one first.
 pub(crate) type Specs<'a> = (&'a ProjectionSpec, &'a ProjectionSpec);
@@ -44,43 +46,34 @@ pub(crate) type Specs<'a> = (&'a ProjectionSpec, &'a ProjectionSpec);
 /// Sets a barrier at the higher mark of each partition.
 ///
 /// The marks are read under share locks, which every fence has to wait for: no
-/// batch can run past the vector between its choice and its commit.
+/// batch can run past the vector between its choice and its commit. So that they wait for as
+/// few turns as can be, all that comes before the choice is sent at once, and the rest with the
+/// commit.
 pub(crate) async fn set(
     sessions: &Sessions,
     from: VersionId,
     to: VersionId,
 ) -> Result<BarrierRow, RegistryError> {
-    let transaction = sessions.begin(SETTINGS).await?;
-    let name = match check_pair(&transaction, from, to).await? {
-        Ok(name) => name,
+    let transaction = sessions.start(&PREPARED).await?;
+    let (xid, found) = futures::join!(
+        transaction.begin(SETTINGS),
+        Held::read(&transaction, from, to)
+    );
+    let (transaction, found) = (transaction.with(xid?), found?);
+    let switch = match found.switch(from, to)? {
+        Ok(switch) => switch,
         Err(reason) => return Err(refuse(transaction, reason).await),
     };
-    let both: [&dyn Parameter; 2] = [&from.0, &to.0];
-    transaction
-        .query("hold the marks", LOCK_MARKS, &both)
-        .await?;
-    let rows = transaction.query("read the marks", MARKS, &both).await?;
-    let switch = match choose(&rows, from, to)? {
-        Ok(switch) => switch,
-        Err(partition) => {
-            let reason = format!("{partition} has a mark in one of the two versions only");
-            return Err(refuse(transaction, reason).await);
-        }
-    };
-    transaction
-        .query("replace the older barrier", REPLACE, &[&name])
-        .await?;
     let partitions: Vec<i32> = switch.keys().map(|p| p.0).collect();
     let offsets: Vec<i64> = switch.values().map(|x| x.0).collect();
     let inserted = transaction
-        .one(
+        .one_and_commit(
             "set the barrier",
             INSERT,
             &[&from.0, &to.0, &partitions, &offsets],
         )
         .await;
-    let id: i64 = field(&inserted?, "id")?;
-    transaction.commit().await?;
+    let id: i64 = field(&inserted?.row, "id")?;
     Ok(BarrierRow {
         id,
         from,
@@ -89,22 +82,53 @@ pub(crate) async fn set(
     })
 }
 
-/// The projection's name, or why these two cannot meet at a barrier.
-async fn check_pair(
-    transaction: &Transaction<'_>,
-    from: VersionId,
-    to: VersionId,
-) -> Result<Result<String, String>, RegistryError> {
-    let rows = transaction
-        .query("lock both versions", PAIR, &[&from.0, &to.0])
-        .await?;
-    let [one, other] = rows.as_slice() else {
-        return Ok(Err(format!("{from} and {to} are not two versions")));
+/// Both versions and their marks, as they are while they are locked.
+struct Held {
+    versions: Vec<Row>,
+    marks: Vec<Row>,
+}
+
+impl Held {
+    /// Asks for everything before the first answer, as a promotion does.
+    async fn read(
+        transaction: &Transaction<'_>,
+        from: VersionId,
+        to: VersionId,
+    ) -> Result<Self, RegistryError> {
+        let both: [&dyn Parameter; 2] = [&from.0, &to.0];
+        // This macro polls in the order in which they stand here; that is the order of the locks.
+        let (versions, _, marks) = futures::try_join!(
+            transaction.query("lock both versions", PAIR, &both),
+            transaction.query("hold the marks", LOCK_MARKS, &both),
+            transaction.query("read the marks", MARKS, &both),
+        )?;
+        Ok(Self { versions, marks })
+    }
+
+    /// Where these two meet, or why they cannot.
+    fn switch(
+        &self,
+        from: VersionId,
+        to: VersionId,
+    ) -> Result<Result<OffsetVector, String>, RegistryError> {
+        if let Some(reason) = unlike(&self.versions, from, to)? {
+            return Ok(Err(reason));
+        }
+        let chosen = choose(&self.marks, from, to)?;
+        Ok(chosen
+            .map_err(|partition| format!("{partition} has a mark in one of the two versions only")))
+    }
+}
+
+/// Why these two cannot meet at a barrier, if they cannot.
+fn unlike(rows: &[Row], from: VersionId, to: VersionId) -> Result<Option<String>, RegistryError> {
+    let [one, other] = rows else {
+        return Ok(Some(format!("{from} and {to} are not two versions")));
     };
     for row in [one, other] {
         let (label, state): (String, _) = (field(row, "label")?, state_of(row)?);
         if !state.is_readable() {
-            return Ok(Err(format!(
+            return Ok(Some(format!(
                 "{label} is {state}; a barrier wants two versions that hold their history"
             )));
         }
@@ -112,15 +136,15 @@ async fn check_pair(
     for column in ["name", "cluster_id", "topic"] {
         let (a, b): (String, String) = (field(one, column)?, field(other, column)?);
         if a != b {
-            return Ok(Err(format!("the versions' {column} differ: {a} and {b}")));
+            return Ok(Some(format!("the versions' {column} differ: {a} and {b}")));
         }
     }
     let counts: (i32, i32) = (field(one, "partitions")?, field(other, "partitions")?);
     if counts.0 != counts.1 {
         let (a, b) = counts;
-        return Ok(Err(format!("the versions have {a} and {b} partitions")));
+        return Ok(Some(format!("the versions have {a} and {b} partitions")));
     }
-    Ok(Ok(field(one, "name")?))
+    Ok(None)
 }
 
 /// The switch vector of the marks in `rows`, or the partition that one side lacks.
@@ -252,24 +276,21 @@ async fn record(
     differences: &[SumDifference],
 ) -> Result<(VersionId, VersionId), RegistryError> {
     let found: Vec<Value> = differences.iter().map(difference_json).collect();
-    let transaction = sessions.begin(SETTINGS).await?;
-    transaction
-        .query(
+    let transaction = sessions.start(&[RECORD_PROOF]).await?;
+    let xid = transaction.begin(SETTINGS).await?;
+    let recorded = transaction
+        .with(xid)
+        .one_and_commit(
             "record the comparison",
             RECORD_PROOF,
             &[&barrier, &columns.to_vec(), &Value::Array(found)],
         )
-        .await?;
-    let ids = "select version_from, version_to from refold.barriers where id = $1";
-    let row = transaction
-        .one("read the barrier", ids, &[&barrier])
-        .await?;
-    let ids = (
+        .await;
+    let row = recorded?.row;
+    Ok((
         VersionId(field(&row, "version_from")?),
         VersionId(field(&row, "version_to")?),
-    );
-    transaction.commit().await?;
-    Ok(ids)
+    ))
 }
 
 fn difference_json(difference: &SumDifference) -> Value {

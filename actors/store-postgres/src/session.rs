@@ -27,6 +27,7 @@ use tokio_postgres::ToStatement;
 use tokio_postgres::config::Host;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::types::Type;
 
 use crate::error::store_error;
 use crate::parameter::Parameter;
@@ -221,15 +222,25 @@ impl Session {
     /// lasts: the server parses and plans them once, and not while somebody waits for a lock
     /// that they took. Nothing is done where the session is lent by a pooler.
     pub(crate) async fn keep(&mut self, statements: &[&'static str]) -> Result<(), StoreError> {
+        let untyped = statements.iter().map(|sql| (*sql, Vec::new()));
+        self.keep_typed(untyped.collect()).await
+    }
+
+    /// The same with the types of the first parameters, which the server does not have to guess.
+    pub(crate) async fn keep_typed(
+        &mut self,
+        statements: Vec<(&'static str, Vec<Type>)>,
+    ) -> Result<(), StoreError> {
         if !self.local.is_empty() {
             return Ok(());
         }
-        let missing = statements
-            .iter()
-            .filter(|sql| !self.kept.contains_key(**sql));
-        let preparing = missing.map(|sql| async {
-            let statement = self.prepare("prepare a statement", sql).await?;
-            Ok::<_, StoreError>((*sql, statement))
+        let this = &*self;
+        let is_missing = |(sql, _): &(&'static str, _)| !this.kept.contains_key(sql);
+        let missing = statements.into_iter().filter(is_missing);
+        let preparing = missing.map(|(sql, types)| async move {
+            let statement = this.client.prepare_typed(sql, &types);
+            let statement = this.within("prepare a statement", statement).await?;
+            Ok::<_, StoreError>((sql, statement))
         });
         let prepared = futures::future::try_join_all(preparing).await?;
         self.kept.extend(prepared);

@@ -105,14 +105,19 @@ impl Sessions {
         })
     }
 
-    /// Runs one reading statement outside a transaction.
+    /// Runs one reading statement outside a transaction. It is prepared once for each connection:
+    /// who waits for a barrier asks a hundred times a second, and planning the question takes
+    /// longer than answering it.
     pub(crate) async fn query(
         &self,
         what: &str,
-        sql: &str,
+        sql: &'static str,
         parameters: &[&dyn Parameter],
     ) -> Result<Vec<Row>, RegistryError> {
-        let connection = self.check_out().await?;
+        let mut connection = self.check_out().await?;
+        let types = typed(parameters).into_iter().map(|(_, ty)| ty).collect();
+        let kept = connection.session.keep_typed(vec![(sql, types)]).await;
+        kept.map_err(registry_error)?;
         query(&connection.session, what, sql, parameters).await
     }
 

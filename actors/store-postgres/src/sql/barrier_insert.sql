@@ -1,4 +1,10 @@
-with barrier as (
+with replaced as (
+    -- There is one at a time for the versions of a name.
+    update refold.barriers b set state = 'dropped', changed_at = clock_timestamp()
+        from refold.versions v
+        where b.state = 'waiting' and (b.version_from = v.id or b.version_to = v.id)
+            and v.name = (select f.name from refold.versions f where f.id = $1)
+), barrier as (
     insert into refold.barriers (version_from, version_to, state)
         values ($1, $2, 'waiting')
         returning id

@@ -37,6 +37,7 @@ use crate::load::Overlap;
 use crate::load::Readers;
 use crate::load::SessionsPlan;
 use crate::load::SessionsReport;
+use crate::load::around;
 use crate::machine;
 use crate::run::Projections;
 use crate::run::find;
@@ -76,7 +77,7 @@ const CLEAN: [&str; 6] = [
     "differences_oracle_live",
 ];
 
-/// Runs it and writes `result.json`, `switches.csv` and `failed-reads.txt`.
+/// Runs it and writes `result.json`, `switches.csv`, `around.csv` and `failed-reads.txt`.
 ///
 /// # Errors
 /// The step that failed. A read that noticed a switch, a difference and a cycle that was not done
@@ -102,11 +103,15 @@ pub(crate) async fn run(
     let outcome = play(&args, &mut scene, pair).await;
     let closed = scene.close().await;
     let measured = outcome?;
-    let mut result = measured.to_json();
+    let (switches, report) = (&measured.switches, &measured.reads);
+    let (real, sham) = (switches.intervals(true), switches.intervals(false));
+    let split = Overlap::of(&report.reads, real, sham);
+    let mut result = measured.to_json(&split);
     result["sessions"] = json!(args.readers);
     result["read_rate"] = json!(args.read_rate.0);
     result["background_nice"] = json!(args.background_nice);
     write(&out.join("switches.csv"), &measured.switches.csv())?;
+    write(&out.join("around.csv"), &measured.around(&split))?;
     write(
         &out.join("failed-reads.txt"),
         &failed_reads(&measured.reads),
@@ -162,7 +167,7 @@ async fn play(
         rate,
         standing: Standing::default(),
     };
-    let scans = Scans::start(proof, every).await?;
+    let scans = Scans::start(proof, every, args.background_nice).await?;
     if args.background_nice > 0 {
         scene.step("let the broker, the tail and both projectors give way");
         scene.let_give_way(args.background_nice).await?;
@@ -325,7 +330,7 @@ struct Measured {
 }
 
 impl Measured {
-    fn to_json(&self) -> Value {
+    fn to_json(&self, split: &Overlap) -> Value {
         let (switches, scanned) = (&self.switches, &self.scanned);
         let mut result = json!({
             "schema": "refold.bench-thousand-switches/1",
@@ -350,16 +355,35 @@ impl Measured {
             "machine": machine::describe(),
             "revision": machine::revision(),
         });
-        if let (Value::Object(result), Value::Object(reads)) = (&mut result, self.reads_json()) {
+        if let (Value::Object(result), Value::Object(reads)) = (&mut result, self.reads_json(split))
+        {
             result.extend(reads);
         }
         result
     }
 
-    fn reads_json(&self) -> Value {
+    /// Where along a switch, or along a dry run, the slow reads are: those above the p99 of the
+    /// reads that met neither.
+    fn around(&self, split: &Overlap) -> String {
+        let bound = split.rest.quantile_ms(0.99);
+        let mut csv = "kind,from_ms,reads,slower,p50_ms,p99_ms\n".to_owned();
+        for (kind, real) in [("real", true), ("sham", false)] {
+            let moments = self.switches.moments(real);
+            for bin in around(&self.reads.reads, &moments, bound) {
+                let of = |quantile| bin.latencies.quantile_ms(quantile).unwrap_or_default();
+                let (count, slower) = (bin.latencies.count(), bin.slower);
+                let quantiles = (of(0.5), of(0.99));
+                csv.push_str(&format!(
+                    "{kind},{},{count},{slower},{:.3},{:.3}\n",
+                    bin.from_ms, quantiles.0, quantiles.1
+                ));
+            }
+        }
+        csv
+    }
+
+    fn reads_json(&self, split: &Overlap) -> Value {
         let (switches, report) = (&self.switches, &self.reads);
-        let (real, sham) = (switches.intervals(true), switches.intervals(false));
-        let split = Overlap::of(&report.reads, real, sham);
         let rest_p99 = split.rest.quantile_ms(0.99);
         let ratio = |p99: Option<f64>| Some(p99? / rest_p99?);
         json!({

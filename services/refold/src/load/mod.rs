@@ -32,6 +32,7 @@ pub(crate) use history::SessionsPlan;
 pub(crate) use history::SessionsReport;
 pub(crate) use overlap::Interval;
 pub(crate) use overlap::Overlap;
+pub(crate) use overlap::around;
 pub(crate) use overlap::nearest_rank;
 pub(crate) use report::LoadReport;
 pub(crate) use report::Span;

@@ -115,6 +115,58 @@ impl Overlap {
     }
 }
 
+/// Width of a [`Bin`], in microseconds.
+const BIN: u64 = 5_000;
+
+/// Bins on each side of a moment: 60 ms.
+const BINS: u64 = 12;
+
+/// The reads that were due within one span of time before or after a kind of moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Bin {
+    /// Milliseconds from the moment to where the span begins, below zero before it; `[from, from + 5)`.
+    pub(crate) from_ms: i64,
+    /// How long its reads took.
+    pub(crate) latencies: Latencies,
+    /// Those of them that took longer than a bound.
+    pub(crate) slower: usize,
+}
+
+/// The reads around `moments`, by when they were due: where along a switch the slow ones are. A
+/// read within 60 ms of two moments belongs to both. `bound` is in milliseconds.
+pub(crate) fn around(
+    sessions: &[Vec<(u64, u32)>],
+    moments: &[Duration],
+    bound: Option<f64>,
+) -> Vec<Bin> {
+    let mut moments: Vec<u64> = moments.iter().copied().map(micros).collect();
+    moments.sort_unstable();
+    let (reach, count) = (BIN * BINS, usize::try_from(2 * BINS).unwrap_or_default());
+    let mut bins: Vec<Vec<u32>> = vec![Vec::new(); count];
+    for &(start, latency) in sessions.iter().flatten() {
+        let first = moments.partition_point(|moment| moment + reach <= start);
+        let near = moments
+            .iter()
+            .skip(first)
+            .take_while(|moment| **moment <= start + reach);
+        for moment in near {
+            let bin = (start + reach - moment) / BIN;
+            if let Some(bin) = usize::try_from(bin).ok().and_then(|bin| bins.get_mut(bin)) {
+                bin.push(latency);
+            }
+        }
+    }
+    let is_slower = |latency: &&u32| bound.is_some_and(|ms| f64::from(**latency) > ms * 1_000.0);
+    let of = |(from_ms, latencies): (i64, Vec<u32>)| Bin {
+        from_ms,
+        slower: latencies.iter().filter(is_slower).count(),
+        latencies: Latencies::of(latencies),
+    };
+    let width = (BIN / 1_000).cast_signed();
+    let starts = (0..).map(|nth: i64| (nth - BINS.cast_signed()) * width);
+    starts.zip(bins).map(of).collect()
+}
+
 /// The smallest value that is not below the share `quantile` of all; `None` of none.
 /// `sorted` begins with the smallest.
 pub(crate) fn nearest_rank<T: Copy>(sorted: &[T], quantile: f64) -> Option<T> {
@@ -196,5 +248,38 @@ mod tests {
         assert_eq!(latencies.quantile_ms(0.0), Some(1.0));
         assert_eq!(nearest_rank(&[7.5], 0.99), Some(7.5));
         assert_eq!(nearest_rank::<f64>(&[], 0.5), None);
+    }
+
+    #[test]
+    fn reads_are_told_by_their_distance_from_a_moment() {
+        let moment = Duration::from_millis;
+        let sessions = [
+            vec![(39_999, 9), (40_000, 1), (44_999, 2), (45_000, 3)],
+            vec![(99_999, 4), (100_000, 5), (159_999, 6), (160_000, 7)],
+            vec![(1_000_000, 8)],
+        ];
+        let bins = around(&sessions, &[moment(100)], Some(0.0045));
+        assert_eq!(bins.len(), 24);
+        let found = |from| bins.iter().find(|bin| bin.from_ms == from);
+        let of = |from| found(from).map(|bin| (bin.latencies.0.clone(), bin.slower));
+        assert_eq!(of(-60), Some((vec![1, 2], 0)));
+        assert_eq!(of(-55), Some((vec![3], 0)));
+        assert_eq!(of(-5), Some((vec![4], 0)));
+        assert_eq!(of(0), Some((vec![5], 1)));
+        assert_eq!(of(55), Some((vec![6], 1)));
+        let all: usize = bins.iter().map(|bin| bin.latencies.count()).sum();
+        assert_eq!(all, 6);
+    }
+
+    #[test]
+    fn a_read_between_two_moments_belongs_to_both() {
+        let moments = [Duration::from_millis(120), Duration::from_millis(70)];
+        let bins = around(&[vec![(100_000, 1)]], &moments, None);
+        let with: Vec<i64> = bins
+            .iter()
+            .filter(|bin| bin.latencies.count() == 1)
+            .map(|bin| bin.from_ms)
+            .collect();
+        assert_eq!(with, [-20, 30]);
     }
 }

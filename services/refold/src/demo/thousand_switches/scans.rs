@@ -1,5 +1,6 @@
 //! The scans that the switches rest on.
 
+use std::io;
 use std::thread;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use refold_store_postgres::ScanOptions;
 use refold_store_postgres::ScanReport;
 use refold_store_postgres::SessionOptions;
+use rustix::process::setpriority_process;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -72,6 +74,10 @@ impl Proof {
     }
 }
 
+fn failed(error: io::Error) -> Failure {
+    Failure::error("start the scans", error)
+}
+
 /// The scans that go on beside the switches. When this is dropped, the one under way is the last.
 ///
 /// They have a runtime of their own: a task that folds a million rows would keep answers from
@@ -82,19 +88,27 @@ pub(super) struct Scans {
 }
 
 impl Scans {
-    /// Scans once, for the first switch to rest on, and goes on scanning.
-    pub(super) async fn start(mut proof: Proof, every: Duration) -> Result<Self, Failure> {
+    /// Scans once, for the first switch to rest on, and goes on scanning with a niceness of `nice`.
+    pub(super) async fn start(
+        mut proof: Proof,
+        every: Duration,
+        nice: u8,
+    ) -> Result<Self, Failure> {
         let mut scanned = Scanned::default();
         let next = Instant::now() + every;
         scanned.add_one(&mut proof).await?;
         let (stop, stopped) = watch::channel(false);
-        let failed = |error| Failure::error("start the scans", error);
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .map_err(failed)?;
-        let scan = move || runtime.block_on(scan_on(proof, (next, every), scanned, stopped));
+        let scan = move || {
+            // Of this thread, and of those that it starts.
+            setpriority_process(None, i32::from(nice))
+                .map_err(|error| Failure::error("let the scans give way", error))?;
+            let runtime = Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+                .map_err(failed)?;
+            runtime.block_on(scan_on(proof, (next, every), scanned, stopped))
+        };
         let named = thread::Builder::new().name("scans".to_owned());
         let thread = named.spawn(scan).map_err(failed)?;
         Ok(Self { thread, stop })

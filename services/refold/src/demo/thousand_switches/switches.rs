@@ -146,6 +146,11 @@ impl Switches {
         self.of(real).map(Asked::interval).collect()
     }
 
+    /// When each of them was answered.
+    pub(super) fn moments(&self, real: bool) -> Vec<Duration> {
+        self.of(real).map(|asked| asked.answered).collect()
+    }
+
     /// Milliseconds of a quantile of the transactions.
     pub(super) fn flip_ms(&self, real: bool, quantile: f64) -> Option<f64> {
         let mut flips: Vec<_> = self.of(real).map(|asked| asked.flip_ms).collect();
