@@ -37,6 +37,12 @@ const MOVE: &str = include_str!("sql/barrier_move.sql");
 const ACKS: &str = include_str!("sql/barrier_acks.sql");
 const RECORD_PROOF: &str = include_str!("sql/barrier_record_proof.sql");
 
+/// The settings of a transaction that does not wait for the disk, nor for a standby. A barrier is
+/// of use to one switch, whose commit waits for both and stands behind it in the server's log: a
+/// crash that takes the barrier takes what rests on it as well. Meanwhile the marks are locked.
+const UNHURRIED: &str = "set local lock_timeout = '1s'; set local statement_timeout = '3s'; \
+    set local synchronous_commit = off";
+
 /// What is run while the marks are held.
 const PREPARED: [&str; 4] = [PAIR, LOCK_MARKS, MARKS, INSERT];
 
@@ -56,7 +62,7 @@ pub(crate) async fn set(
 ) -> Result<BarrierRow, RegistryError> {
     let transaction = sessions.start(&PREPARED).await?;
     let (xid, found) = futures::join!(
-        transaction.begin(SETTINGS),
+        transaction.begin(UNHURRIED),
         Held::read(&transaction, from, to)
     );
     let (transaction, found) = (transaction.with(xid?), found?);
@@ -277,6 +283,7 @@ async fn record(
 ) -> Result<(VersionId, VersionId), RegistryError> {
     let found: Vec<Value> = differences.iter().map(difference_json).collect();
     let transaction = sessions.start(&[RECORD_PROOF]).await?;
+    // This one waits for the disk, so that little is left to write for the switch behind it.
     let xid = transaction.begin(SETTINGS).await?;
     let recorded = transaction
         .with(xid)
@@ -306,7 +313,7 @@ pub(crate) async fn withdraw(sessions: &Sessions, barrier: i64) -> Result<(), Re
 }
 
 async fn move_to(sessions: &Sessions, barrier: i64, state: &str) -> Result<(), RegistryError> {
-    let transaction = sessions.begin(SETTINGS).await?;
+    let transaction = sessions.begin(UNHURRIED).await?;
     transaction
         .query("move the barrier", MOVE, &[&barrier, &state])
         .await?;

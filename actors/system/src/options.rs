@@ -94,7 +94,8 @@ pub struct ProjectorOptions {
     pub partitions: PartitionSelection,
     /// Most events in one apply transaction.
     pub batch: usize,
-    /// An apply transaction is sent when its first event has waited this long.
+    /// No event waits longer for its apply transaction than this. Every partition has its turn
+    /// once in this time, one after another, and sends then what it has.
     pub batch_age: Duration,
     /// Most events per second over all partitions of the process; `None` is no limit.
     pub rate_limit: Option<u64>,

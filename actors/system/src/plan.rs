@@ -228,6 +228,26 @@ pub(crate) fn own_up_to(granted: i64, unanswered: i64) -> Option<i64> {
     (granted > 0).then_some(granted + unanswered)
 }
 
+/// When a batch is sent that is not full: the first of its partition's turns after `since`. Turns
+/// come every `every`, and those of partition `nth` of `of` begin at `every * nth / of`: nothing
+/// waits longer than `every`, and partitions that get their events at the same moment, as those of
+/// one producer do, do not all commit at the same moment. Both times count from one start.
+pub(crate) fn turn_after(since: Duration, every: Duration, (nth, of): (u32, u32)) -> Duration {
+    if every.is_zero() {
+        return since;
+    }
+    let of = of.max(1);
+    let place = every / of * (nth % of);
+    match since.checked_sub(place) {
+        None => place,
+        Some(past) => {
+            let into = past.as_nanos() % every.as_nanos();
+            // Below `every`, which is ten seconds at most.
+            since + every - Duration::from_nanos(u64::try_from(into).unwrap_or_default())
+        }
+    }
+}
+
 #[cfg(test)]
 #[path = "plan_tests.rs"]
 mod tests;

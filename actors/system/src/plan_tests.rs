@@ -214,3 +214,39 @@ fn a_checkpoint_is_due_after_its_pause_while_more_than_another_one_is_ahead() {
     };
     assert!(always.is_due());
 }
+
+#[test]
+fn a_batch_is_sent_at_its_partitions_next_turn_and_waits_no_longer_than_one_round() {
+    let ms = Duration::from_millis;
+    let every = ms(200);
+    for (since, nth, turn) in [
+        (0, 0, 200),
+        (1, 0, 200),
+        (199, 0, 200),
+        (200, 0, 400),
+        (0, 3, 75),
+        (75, 3, 275),
+        (100, 3, 275),
+        (1_000_000, 7, 1_000_175),
+        (0, 8, 200),
+    ] {
+        assert_eq!(
+            turn_after(ms(since), every, (nth, 8)),
+            ms(turn),
+            "{since} {nth}"
+        );
+    }
+    for since in 0..1_000 {
+        let turns = (0..8).map(|nth| turn_after(ms(since), every, (nth, 8)));
+        let mut waits: Vec<_> = turns.map(|turn| turn - ms(since)).collect();
+        waits.sort_unstable();
+        assert!(waits[0] > Duration::ZERO && waits[7] <= every, "{since}");
+        // One after another, whenever they begin.
+        assert!(
+            waits.windows(2).all(|two| two[1] - two[0] == ms(25)),
+            "{since}"
+        );
+    }
+    assert_eq!(turn_after(ms(7), Duration::ZERO, (1, 2)), ms(7));
+    assert_eq!(turn_after(ms(7), every, (3, 0)), ms(200));
+}

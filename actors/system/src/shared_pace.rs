@@ -33,6 +33,11 @@ impl SharedPace {
         }
     }
 
+    /// When the process began to project.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
     /// Takes `events` and returns how long the taker has to wait before its next events.
     pub(crate) fn take(&self, events: u64) -> Duration {
         let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);

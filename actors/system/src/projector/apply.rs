@@ -55,14 +55,14 @@ impl ProjectorState {
         self.commit(apply).await
     }
 
-    /// Waits until a batch is full or old enough.
+    /// Waits until a batch is full or its turn has come.
     async fn gather(&mut self, apply: &mut Apply) -> Result<Gathered, Trouble> {
         let options = &self.shared.options;
         let limit = options.tail_read(self.shared.partitions);
         let started = Instant::now();
         while !apply.is_full(limit) {
             let wait = match apply.since {
-                Some(since) => options.batch_age.saturating_sub(since.elapsed()),
+                Some(since) => self.turn_after(since) - Instant::now(),
                 None => options.read_wait * 2,
             };
             if wait.is_zero() {
@@ -95,6 +95,15 @@ impl ProjectorState {
         }
         self.busy(Stage::Fetch, waited);
         Ok(Gathered::Some)
+    }
+
+    /// When a batch whose first event came at `since` is sent, full or not.
+    fn turn_after(&self, since: Instant) -> Instant {
+        let (shared, started) = (&self.shared, self.shared.pace.started());
+        let of = u32::try_from(shared.partitions).unwrap_or(u32::MAX);
+        let place = (self.partition.0.unsigned_abs(), of);
+        let waited = since.saturating_duration_since(started);
+        started + plan::turn_after(waited, shared.options.batch_age, place)
     }
 
     /// Looks for the record that was applied last; a sentence when another one stands there.

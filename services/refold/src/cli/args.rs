@@ -147,8 +147,9 @@ pub struct ProjectorArgs {
     /// Events per transaction in catch-up and live.
     #[arg(long, default_value = "10000")]
     pub batch: Count,
-    /// A transaction is sent when its first event has waited this long, full or not: how old a row
-    /// may be against how many transactions there are. At most 10s.
+    /// No event waits longer for its transaction than this: how old a row may be against how many
+    /// transactions there are. Each partition sends once in this time what it has, one after
+    /// another, and at once what fills a transaction. At most 10s.
     #[arg(long, default_value = "50ms", value_parser = duration)]
     pub batch_age: Duration,
     /// Events per second over all partitions of this process; 0 is as fast as it goes.
