@@ -87,7 +87,10 @@ impl PartitionExport {
     /// [`RegistryError::Unreachable`] when the connection breaks, [`RegistryError::Failed`]
     /// when the stream cannot be read.
     pub async fn read(self, visit: impl FnMut(RowRef<'_>)) -> Result<ExportReport, RegistryError> {
-        let total = self.leaf.read(&self.session, visit, |_| ready(())).await?;
+        let total = self
+            .leaf
+            .read(&self.session, None, visit, |_| ready(()))
+            .await?;
         Ok(ExportReport {
             rows: total.rows,
             next: self.next,

@@ -14,7 +14,11 @@ use refold_projection::cell::CellReader;
 use crate::copy_stream::Tuples;
 use crate::ddl;
 use crate::error::store_error;
+use crate::portions::Pages;
+use crate::portions::Portions;
 use crate::session::Session;
+use crate::transaction::field;
+use crate::transaction::query;
 use crate::transaction::registry_error;
 
 /// Rows that are taken from the connection at once, if so many are there: a deadline
@@ -24,7 +28,9 @@ const AT_ONCE: usize = 256;
 /// How the rows of a leaf are read.
 #[derive(Debug)]
 pub(crate) struct LeafRows {
-    copy: String,
+    leaf: String,
+    /// The columns to read, all of them.
+    list: String,
     columns: usize,
     layout: SumLayout,
 }
@@ -48,12 +54,9 @@ impl LeafRows {
             let name = ddl::checked(column.name).map_err(registry_error)?;
             names.push_str(&format!("\"{name}\", "));
         }
-        let leaf = ddl::leaf_name(id, partition);
         Ok(Self {
-            copy: format!(
-                "copy (select key, {names}agg_version, off from {leaf} where not deleted) \
-                 to stdout (format binary)"
-            ),
+            leaf: ddl::leaf_name(id, partition),
+            list: format!("key, {names}agg_version, off"),
             columns: spec.columns.len(),
             layout: spec.sum_layout(),
         })
@@ -66,21 +69,60 @@ impl LeafRows {
     }
 
     /// Hands every row that is not deleted to `visit`, in no particular order, and adds
-    /// them up. `pause` is awaited after every few hundred rows with their number.
+    /// them up. `pause` is awaited after every few hundred rows with their number. Who pauses
+    /// to keep to `rate` rows a second says so: then the server is asked for a little at a time.
+    /// The session is in one snapshot from before to behind it.
     pub(crate) async fn read<P: Future<Output = ()>>(
         &self,
         session: &Session,
+        rate: Option<u64>,
         mut visit: impl FnMut(RowRef<'_>),
         mut pause: impl FnMut(u64) -> P,
     ) -> Result<LeafTotal, RegistryError> {
-        const WHAT: &str = "read the rows";
-        let stream = session.client().copy_out(self.copy.as_str());
-        let stream = session.within(WHAT, stream).await;
-        let mut stream = Box::pin(stream.map_err(registry_error)?).ready_chunks(AT_ONCE);
+        let pages = match rate {
+            Some(_) => self.pages(session).await?,
+            None => 0,
+        };
+        let mut portions = Portions::new(rate, pages);
         let mut total = LeafTotal {
             rows: 0,
             sums: Sums::zero(&self.layout),
         };
+        while let Some(pages) = portions.next(total.rows) {
+            let totals = &mut total;
+            self.portion(session, pages, totals, &mut visit, &mut pause)
+                .await?;
+        }
+        Ok(total)
+    }
+
+    /// How many pages the leaf has by now: no fewer than hold the rows of the session's snapshot.
+    async fn pages(&self, session: &Session) -> Result<u64, RegistryError> {
+        let size = format!(
+            "select pg_relation_size('{}') / current_setting('block_size')::bigint as pages",
+            self.leaf
+        );
+        let rows = query(session, "ask for the pages of a leaf", &size, &[]).await?;
+        let pages = rows.first().map(|row| field::<i64>(row, "pages"));
+        Ok(pages.transpose()?.unwrap_or(0).unsigned_abs())
+    }
+
+    async fn portion<P: Future<Output = ()>>(
+        &self,
+        session: &Session,
+        pages: Pages,
+        total: &mut LeafTotal,
+        visit: &mut impl FnMut(RowRef<'_>),
+        pause: &mut impl FnMut(u64) -> P,
+    ) -> Result<(), RegistryError> {
+        const WHAT: &str = "read the rows";
+        let (list, leaf, of_pages) = (&self.list, &self.leaf, pages.condition());
+        let copy = format!(
+            "copy (select {list} from {leaf} where not deleted{of_pages}) to stdout (format binary)"
+        );
+        let stream = session.client().copy_out(copy.as_str());
+        let stream = session.within(WHAT, stream).await;
+        let mut stream = Box::pin(stream.map_err(registry_error)?).ready_chunks(AT_ONCE);
         let mut tuples = Tuples::default();
         // Each piece has the session's deadline, not the whole.
         while let Some(pieces) = session
@@ -103,7 +145,7 @@ impl LeafRows {
             }
             pause(total.rows - before).await;
         }
-        Ok(total)
+        Ok(())
     }
 }
 

@@ -20,6 +20,7 @@ mod migrate;
 mod pair_reads;
 mod parameter;
 mod parked;
+mod portions;
 mod pressure;
 mod promote;
 mod read_model;

@@ -198,7 +198,7 @@ impl Repair<'_> {
         let leaf = LeafRows::of(self.version.id, self.order.partition, self.spec)?;
         let stored = leaf.stored_sums(stored)?;
         let disk = leaf
-            .read(self.session, |_| (), |_| std::future::ready(()))
+            .read(self.session, None, |_| (), |_| std::future::ready(()))
             .await?;
         let layout = self.spec.sum_layout();
         fn summed(row: &WitnessRow) -> Option<SummedRow<'_>> {

@@ -29,10 +29,14 @@ use tokio::task::JoinHandle;
 
 use support::Postgres;
 use support::count;
+use support::eventually;
 use support::run;
 
 /// Rows of each partition's history, which are also its first offsets.
 const HISTORY: i64 = 40;
+
+/// Rows of a history that takes many pages.
+const LONG: i64 = 8_000;
 
 /// How long a writer waits before it sends a batch again.
 const BACK_OFF: Duration = Duration::from_millis(5);
@@ -40,17 +44,19 @@ const BACK_OFF: Duration = Duration::from_millis(5);
 struct Written {
     writer: Box<dyn PartitionWriter>,
     picture: Picture,
+    rows: i64,
     next: i64,
 }
 
 impl Written {
-    async fn load(store: &Postgres, spec: &ProjectionSpec, partition: i32) -> Self {
-        let loaded = loaded(store, spec, partition, HISTORY).await;
+    async fn load(store: &Postgres, spec: &ProjectionSpec, partition: i32, rows: i64) -> Self {
+        let loaded = loaded(store, spec, partition, rows).await;
         let (writer, picture) = loaded.expect("a partition is loaded");
         Self {
             writer,
             picture,
-            next: HISTORY,
+            rows,
+            next: rows,
         }
     }
 
@@ -60,7 +66,7 @@ impl Written {
         loop {
             let mut after = self.picture.clone();
             for off in self.next..to {
-                let key = int_cell(off * 7 % HISTORY);
+                let key = int_cell(off * 7 % self.rows);
                 after.put(&key, off, off, off).expect("a row");
             }
             let batch = after.batch(self.next, to).expect("a batch");
@@ -116,10 +122,14 @@ async fn new_leaf(store: &Postgres, partition: i32) -> String {
 }
 
 async fn both_loaded(store: &Postgres) -> Vec<(Written, Written)> {
+    both_loaded_with(store, HISTORY).await
+}
+
+async fn both_loaded_with(store: &Postgres, rows: i64) -> Vec<(Written, Written)> {
     let mut pairs = Vec::new();
     for partition in 0..PARTITIONS {
-        let old = Written::load(store, &WIDE_V1, partition).await;
-        let new = Written::load(store, &WIDE_V2, partition).await;
+        let old = Written::load(store, &WIDE_V1, partition, rows).await;
+        let new = Written::load(store, &WIDE_V2, partition, rows).await;
         pairs.push((old, new));
     }
     pairs
@@ -223,11 +233,21 @@ async fn a_scan_that_was_stopped_goes_on_behind_what_it_finished() {
 
 #[tokio::test]
 async fn versions_that_go_on_are_compared_at_one_offset_each() {
+    compare_while_they_go_on(HISTORY, None, 5).await;
+}
+
+#[tokio::test]
+async fn a_scan_that_keeps_to_a_rate_meets_every_row_once_while_they_move() {
+    compare_while_they_go_on(LONG, Some(100_000), 2).await;
+}
+
+/// Scans both versions, of `rows` in each partition, so many times while both are written.
+async fn compare_while_they_go_on(rows: i64, rate: Option<u64>, times: usize) {
     let store = Postgres::fresh().await;
     let (mut logs, mut followers) = (Vec::new(), Vec::new());
-    for (old, new) in both_loaded(&store).await {
+    for (old, new) in both_loaded_with(&store, rows).await {
         let log = Arc::new(Log {
-            end: AtomicI64::new(HISTORY),
+            end: AtomicI64::new(rows),
             stop: AtomicBool::new(false),
         });
         // Steps that rarely meet, so that equal marks have to be made.
@@ -238,15 +258,16 @@ async fn versions_that_go_on_are_compared_at_one_offset_each() {
     let patient = ScanOptions {
         // The machine may be busy with other tests.
         hold: Duration::from_secs(60),
+        rate,
         ..ScanOptions::default()
     };
-    for _ in 0..5 {
+    for _ in 0..times {
         let report = scan(&store, &patient).await.expect("a scan");
         assert_eq!(report.findings(), 0, "{report:?}");
         for partition in &report.partitions {
-            assert!(partition.at >= HISTORY);
-            assert_eq!(partition.rows_old, HISTORY.unsigned_abs());
-            assert_eq!(partition.rows_new, HISTORY.unsigned_abs());
+            assert!(partition.at >= rows);
+            assert_eq!(partition.rows_old, rows.unsigned_abs());
+            assert_eq!(partition.rows_new, rows.unsigned_abs());
         }
     }
     assert_eq!(count(&store, "select count(*) from refold.parks").await, 0);
@@ -261,6 +282,42 @@ async fn versions_that_go_on_are_compared_at_one_offset_each() {
     for follower in followers {
         follower.await.expect("a projector ends well");
     }
+}
+
+#[tokio::test]
+async fn a_scan_that_keeps_to_a_rate_asks_for_pages_and_not_for_whole_leaves() {
+    let store = Postgres::fresh().await;
+    both_loaded_with(&store, LONG).await;
+    let (wrong, leaf) = (LONG / 2, new_leaf(&store, 0).await);
+    let change = format!("update {leaf} set total = total + 1 where key = {wrong}");
+    run(&store, &change).await;
+    let scans = "select sum(seq_scan)::bigint from pg_stat_user_tables where schemaname = 'rm'";
+    let read = "select sum(seq_tup_read)::bigint from pg_stat_user_tables where schemaname = 'rm'";
+    let before = (count(&store, scans).await, count(&store, read).await);
+    let rate = 100_000;
+    let options = ScanOptions {
+        rate: Some(rate),
+        workers: 1,
+        ..ScanOptions::default()
+    };
+    let report = scan(&store, &options).await.expect("a scan");
+    let keys: Vec<_> = report.partitions.iter().flat_map(|p| &p.found).collect();
+    assert_eq!(keys.len(), 1, "{report:?}");
+    assert_eq!(keys[0].key, wrong.to_string());
+    let rows = LONG * i64::from(PARTITIONS);
+    assert_eq!(report.rows(), rows.unsigned_abs());
+    // Both sides are read, and a bucket holds a hundredth of a second's rows.
+    let least = (2 * rows) as f64 / rate as f64 - 0.01;
+    assert!(report.seconds >= least, "{} of {least} s", report.seconds);
+    // A session that ended has counted what it read.
+    let counted = async || count(&store, read).await - before.1 >= 2 * rows;
+    eventually("the rows are counted", counted).await;
+    // Those who loaded a leaf may be counted late; a scan for each portion would be far more.
+    let whole = count(&store, scans).await - before.0;
+    assert!(
+        whole <= 2 * i64::from(PARTITIONS),
+        "{whole} scans of a whole leaf"
+    );
 }
 
 #[tokio::test]
@@ -356,7 +413,7 @@ async fn a_verifier_that_dies_frees_its_partition_when_its_lease_ends() {
 #[tokio::test]
 async fn an_export_holds_every_row_of_its_mark_and_ties_the_sums_to_them() {
     let store = Postgres::fresh().await;
-    let mut written = Written::load(&store, &WIDE_V1, 0).await;
+    let mut written = Written::load(&store, &WIDE_V1, 0, HISTORY).await;
     written.apply(HISTORY + 30).await;
     written.picture.delete(&int_cell(3), 99, HISTORY + 30);
     written.apply(HISTORY + 31).await;

@@ -19,6 +19,7 @@
 mod chosen;
 mod hold;
 mod options;
+mod pace;
 mod record;
 mod report;
 mod scan;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -38,6 +37,7 @@ use super::ScanReport;
 use super::chosen;
 use super::hold::Held;
 use super::hold::Holder;
+use super::pace::WorkerPace;
 use super::record;
 use super::record::Subject;
 use crate::ddl;
@@ -346,14 +346,15 @@ impl Scan {
         class: KeyShare,
         mut join: PairJoin<'_>,
     ) -> Result<(Joined, (LeafTotal, LeafTotal)), RegistryError> {
-        let pace = Pace::new(self.options.rate);
+        let rate = self.options.rate;
+        let pace = WorkerPace::new(rate);
         let keep = |row: RowRef<'_>| {
             if class.has(row.key) {
                 join.keep_old(&row);
             }
         };
         let total_old = old
-            .read(reader, keep, |rows| self.pause(&pace, rows))
+            .read(reader, rate, keep, |rows| self.pause(&pace, rows))
             .await?;
         let meet = |row: RowRef<'_>| {
             if class.has(row.key) {
@@ -361,12 +362,12 @@ impl Scan {
             }
         };
         let total_new = new
-            .read(reader, meet, |rows| self.pause(&pace, rows))
+            .read(reader, rate, meet, |rows| self.pause(&pace, rows))
             .await?;
         Ok((join.finish(), (total_old, total_new)))
     }
 
-    async fn pause(&self, pace: &Pace, rows: u64) {
+    async fn pause(&self, pace: &WorkerPace, rows: u64) {
         self.progress
             .send_modify(|progress| progress.rows_read += rows);
         pace.wait(rows).await;
@@ -407,31 +408,4 @@ fn untied(spec: &ProjectionSpec, stored: &Sums, found: &Sums, names: &mut Vec<St
         .iter()
         .filter(|name| stored.column(&layout, name) != found.column(&layout, name));
     names.extend(differing.map(|name| format!("{label}.{name}")));
-}
-
-/// Holds a worker to its rate.
-struct Pace {
-    began: Instant,
-    rate: Option<u64>,
-    rows: AtomicU64,
-}
-
-impl Pace {
-    fn new(rate: Option<u64>) -> Self {
-        Self {
-            began: Instant::now(),
-            rate: rate.filter(|rate| *rate > 0),
-            rows: AtomicU64::new(0),
-        }
-    }
-
-    /// Waits until the rows so far are due.
-    async fn wait(&self, rows: u64) {
-        let Some(rate) = self.rate else { return };
-        let rows = self.rows.fetch_add(rows, Ordering::Relaxed) + rows;
-        let due = Duration::from_secs_f64(rows as f64 / rate as f64);
-        if let Some(early) = due.checked_sub(self.began.elapsed()) {
-            tokio::time::sleep(early).await;
-        }
-    }
 }
