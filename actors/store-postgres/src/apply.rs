@@ -13,7 +13,7 @@ use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 
 use crate::array::CellArray;
-use crate::array::column_arrays;
+use crate::array::RowArray;
 use crate::array::row_cells;
 use crate::error::store_error;
 use crate::parked::ParkedArrays;
@@ -89,7 +89,8 @@ impl PostgresWriter {
         self.require_leaf(true)?;
         let upsert = self.upsert_statement().await?;
         let session = self.session()?;
-        let arrays = column_arrays(&batch.rows, self.leaf.elements())
+        let elements = self.leaf.elements();
+        let array = RowArray::new(&batch.rows, upsert.params().first(), elements)
             .map_err(|e| StoreError::Refused(format!("encode the batch: {e}")))?;
         let sums = batch.sums.to_bytes();
         let last_record = batch.last_record.map(|r| r.to_bytes().to_vec());
@@ -113,7 +114,7 @@ impl PostgresWriter {
         let sent = future::join5(
             session.client().batch_execute("begin"),
             session.client().query_one(&self.fence, &fence),
-            write_rows(session, &upsert, &arrays, &batch.rows),
+            write_rows(session, &upsert, &array, &batch.rows),
             gaps.insert(session, &self.gaps, (lease.version.0, lease.partition.0)),
             parked.insert(session, (lease.version.0, lease.partition.0)),
         );
@@ -194,13 +195,13 @@ impl PostgresWriter {
 async fn write_rows(
     session: &Session,
     upsert: &Statement,
-    arrays: &[CellArray],
+    array: &RowArray,
     rows: &EncodedRows,
 ) -> Result<u64, tokio_postgres::Error> {
     if rows.is_empty() {
         return Ok(0);
     }
-    session.client().execute_raw(upsert, arrays).await
+    session.client().execute(upsert, &[array]).await
 }
 
 /// Every row of a batch is later than the stored one, or the writer's picture of

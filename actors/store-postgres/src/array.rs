@@ -6,13 +6,13 @@ use std::ops::Range;
 
 use bytes::BytesMut;
 use refold_domain::rows::EncodedRows;
-use refold_projection::cell::CellError;
 use refold_projection::cell::CellReader;
 use refold_projection::cell::write_bytes;
 use refold_projection::cell::write_null;
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 use tokio_postgres::types::IsNull;
+use tokio_postgres::types::Kind;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::types::Type;
 
@@ -44,6 +44,27 @@ impl CellArray {
         self.bytes.extend_from_slice(cell);
         self.elements += 1;
     }
+
+    /// Appends a row: its length, how many fields, and each behind the oid of its type.
+    fn push_row(&mut self, cells: &[u8], count: i32, columns: &[[u8; 4]]) -> Result<(), String> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; 4]);
+        self.bytes.extend_from_slice(&count.to_be_bytes());
+        let mut reader = CellReader::new(cells);
+        for oid in columns {
+            self.bytes.extend_from_slice(oid);
+            let cell = reader.next_raw().map_err(|e| e.to_string())?;
+            self.bytes.extend_from_slice(cell);
+        }
+        if !reader.rest().is_empty() {
+            let what = "the row has more cells than its table has columns";
+            return Err(reader.error(what).to_string());
+        }
+        let length = i32::try_from(self.bytes.len() - start - 4).map_err(|e| e.to_string())?;
+        self.bytes[start..start + 4].copy_from_slice(&length.to_be_bytes());
+        self.elements += 1;
+        Ok(())
+    }
 }
 
 impl ToSql for CellArray {
@@ -63,22 +84,51 @@ impl ToSql for CellArray {
     tokio_postgres::types::to_sql_checked!();
 }
 
-/// One array per column of the rows.
-pub(crate) fn column_arrays<'a>(
-    rows: &EncodedRows,
-    elements: impl Iterator<Item = &'a Type>,
-) -> Result<Vec<CellArray>, CellError> {
-    let mut arrays: Vec<_> = elements.map(CellArray::new).collect();
-    for cells in rows.cells() {
-        let mut reader = CellReader::new(cells);
-        for array in &mut arrays {
-            array.push(reader.next_raw()?);
+/// A one-dimensional array of whole rows in binary form, put together from their cells.
+///
+/// One array of rows instead of one for each column: the server takes a row apart once, and does
+/// not walk a dozen arrays side by side (`ops/experiments/upsert`).
+#[derive(Debug)]
+pub(crate) struct RowArray(CellArray);
+
+impl RowArray {
+    /// The rows as `parameter` wants them, an array of the row type of a table whose columns have
+    /// these types.
+    ///
+    /// # Errors
+    /// One sentence when `parameter` is no array, or a row has other columns.
+    pub(crate) fn new<'a>(
+        rows: &EncodedRows,
+        parameter: Option<&Type>,
+        columns: impl Iterator<Item = &'a Type>,
+    ) -> Result<Self, String> {
+        let Some(Kind::Array(row)) = parameter.map(Type::kind) else {
+            return Err(format!("an array of rows is sent as {parameter:?}"));
+        };
+        let columns: Vec<_> = columns.map(|column| column.oid().to_be_bytes()).collect();
+        let count = i32::try_from(columns.len()).map_err(|e| e.to_string())?;
+        let mut array = CellArray::new(row);
+        for cells in rows.cells() {
+            array.push_row(cells, count, &columns)?;
         }
-        if !reader.rest().is_empty() {
-            return Err(reader.error("the row has more cells than its table has columns"));
-        }
+        Ok(Self(array))
     }
-    Ok(arrays)
+}
+
+impl ToSql for RowArray {
+    fn to_sql(
+        &self,
+        ty: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        self.0.to_sql(ty, out)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        matches!(ty.kind(), Kind::Array(_))
+    }
+
+    tokio_postgres::types::to_sql_checked!();
 }
 
 /// A field of an answer, whatever its type.

@@ -175,29 +175,35 @@ impl Leaf {
         )
     }
 
-    /// Writes rows from one array per column, each row at most once and in the
-    /// arrays' order. A row that the table already has at this offset or a later one is left alone.
+    /// Writes rows from one array of them, each key at most once. A row that the table
+    /// already has at this offset or a later one is left alone.
     pub(crate) fn upsert(&self) -> String {
-        format!("{}{ROW_GUARD}", self.put())
+        self.merge(ROW_GUARD)
     }
 
     /// The same, whatever the table has: for rows that are put right.
     pub(crate) fn put(&self) -> String {
-        let arrays: Vec<_> = (1..)
-            .zip(&self.columns)
-            .map(|(i, c)| format!("${i}::{}[]", c.sql_type))
-            .collect();
+        self.merge("")
+    }
+
+    fn merge(&self, guard: &str) -> String {
         let updates: Vec<_> = self.columns[1..]
             .iter()
-            .map(|c| format!("{0} = excluded.{0}", c.name))
+            .map(|c| format!("{0} = new.{0}", c.name))
+            .collect();
+        let values: Vec<_> = self
+            .columns
+            .iter()
+            .map(|c| format!("new.{}", c.name))
             .collect();
         format!(
-            "insert into {} as leaf ({}) select * from unnest({}) \
-             on conflict (key) do update set {}",
-            self.table,
-            self.names(),
-            arrays.join(", "),
+            "merge into {table} as leaf using unnest($1::{table}[]) as new on leaf.key = new.key \
+             when matched{guard} then update set {} \
+             when not matched then insert ({}) values ({})",
             updates.join(", "),
+            self.names(),
+            values.join(", "),
+            table = self.table,
         )
     }
 
@@ -214,7 +220,7 @@ impl Leaf {
 
 /// The guard of each row: only a later event may change it.
 #[cfg(not(feature = "mutation-no-row-guard"))]
-const ROW_GUARD: &str = " where excluded.off > leaf.off";
+const ROW_GUARD: &str = " and new.off > leaf.off";
 /// The deliberately broken build: any write wins.
 #[cfg(feature = "mutation-no-row-guard")]
 const ROW_GUARD: &str = "";

@@ -29,7 +29,7 @@ use serde_json::Value;
 use tokio_postgres::types::ToSql;
 
 use crate::array::CellArray;
-use crate::array::column_arrays;
+use crate::array::RowArray;
 use crate::array::row_cells;
 use crate::ddl::Leaf;
 use crate::error::store_error;
@@ -233,10 +233,13 @@ impl Repair<'_> {
             }
         }
         if !rows.is_empty() {
-            let arrays = column_arrays(&rows, leaf.elements());
-            let arrays = arrays.map_err(|e| RegistryError::Failed(format!("write rows: {e}")))?;
             let put = leaf.put();
-            let written = self.session.client().execute_raw(&put, &arrays);
+            let put = self.session.prepare("prepare the write", &put).await;
+            let put = put.map_err(registry_error)?;
+            let array = RowArray::new(&rows, put.params().first(), leaf.elements());
+            let array = array.map_err(|e| RegistryError::Failed(format!("write rows: {e}")))?;
+            let array: [&(dyn ToSql + Sync); 1] = [&array];
+            let written = self.session.client().execute(&put, &array);
             self.all("write the rows", written, rows.len()).await?;
         }
         let (keys, unknown) = unknown;

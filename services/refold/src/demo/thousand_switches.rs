@@ -9,6 +9,7 @@
 //! The switches are spread over the reads: one right after another would leave no read that meets
 //! none of them, and so nothing to compare with.
 
+mod give_way;
 mod scans;
 mod switches;
 
@@ -43,6 +44,7 @@ use crate::run::Projections;
 use crate::run::find;
 use crate::witness::Standing;
 
+use give_way::GiveWay;
 use scans::Proof;
 use scans::Scanned;
 use scans::Scans;
@@ -110,6 +112,7 @@ pub(crate) async fn run(
     result["sessions"] = json!(args.readers);
     result["read_rate"] = json!(args.read_rate.0);
     result["background_nice"] = json!(args.background_nice);
+    result["nice_backends"] = json!(measured.nice_backends);
     write(&out.join("switches.csv"), &measured.switches.csv())?;
     write(&out.join("around.csv"), &measured.around(&split))?;
     write(
@@ -168,9 +171,11 @@ async fn play(
         standing: Standing::default(),
     };
     let scans = Scans::start(proof, every, args.background_nice).await?;
+    let mut give_way = None;
     if args.background_nice > 0 {
-        scene.step("let the broker, the tail and both projectors give way");
+        scene.step("let the broker, the tail, both projectors and their backends give way");
         scene.let_give_way(args.background_nice).await?;
+        give_way = Some(GiveWay::start(scene.postgres(), args.background_nice));
     }
     scene.step(&format!(
         "{} cycles of accounts_v4 and back, {} sessions reading",
@@ -195,6 +200,10 @@ async fn play(
     let seconds = readers.elapsed().as_secs_f64();
     let reads = readers.stop().await?;
     let scanned = scans.stop().await?;
+    let nice_backends = match give_way {
+        Some(give_way) => give_way.stop().await?,
+        None => 0,
+    };
     scene.step("stop appending, and hold both versions against the known final state");
     scene.stop_tail().await?;
     let new = scene.verify_expected(NEW).await?;
@@ -203,6 +212,7 @@ async fn play(
         switches,
         reads,
         scanned,
+        nice_backends,
         seconds,
         differences: (new.differences, live.differences),
     })
@@ -323,6 +333,8 @@ struct Measured {
     switches: Switches,
     reads: SessionsReport,
     scanned: Scanned,
+    /// Backends that were made to give way.
+    nice_backends: usize,
     /// From the first read to the last.
     seconds: f64,
     /// From the known final state, of the new version and of the old one.
