@@ -91,8 +91,8 @@ impl Source {
 /// A way of writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// `insert ... select from unnest ... on conflict do update`, rows in key order: what the
-    /// product does.
+    /// `insert ... select from unnest ... on conflict do update`, an array a column, rows in key
+    /// order: what the product did first.
     Unnest,
     /// The same with the rows as they come.
     UnnestUnsorted,
@@ -104,9 +104,9 @@ pub(crate) enum Shape {
     UpdateInsert,
     /// `merge ... using unnest`.
     Merge,
-    /// The product's statement, with one array of whole rows instead of an array a column.
+    /// The same, with one array of whole rows instead of an array a column.
     Composites,
-    /// The same array and `merge`.
+    /// The same array and `merge`: what the product does.
     CompositesMerge,
     /// The same array, `update`, and an insert of what was not there.
     CompositesUpdateInsert,

@@ -26,6 +26,7 @@ const NAME: &str = "upsert";
 
 /// The shapes that the program knows; the first is the product's.
 const SHAPES: [&str; 11] = [
+    "composites-merge",
     "unnest",
     "unnest-unsorted",
     "values",
@@ -33,7 +34,6 @@ const SHAPES: [&str; 11] = [
     "update-insert",
     "merge",
     "composites",
-    "composites-merge",
     "composites-update-insert",
     "copied-merge",
     "row-by-row",
