@@ -27,7 +27,8 @@ pub struct TailOptions {
     pub duration: Option<Duration>,
     /// How batches are compressed.
     pub codec: Compression,
-    /// How long a record waits for others of its batch; a whole number of milliseconds counts.
+    /// How long a record waits for others of its batch at most: a partition's events are handed
+    /// over once in this time, each partition at a moment of its own.
     pub linger: Duration,
     /// Told every record as soon as the broker has it.
     pub on_acked: Option<OnAcked>,
@@ -84,8 +85,11 @@ pub struct TailReport {
     pub elapsed: Duration,
 }
 
-/// How often due events are handed to the producer.
+/// Due events are handed to the producer no more often than that.
 const TICK: Duration = Duration::from_millis(5);
+
+/// How long the producer waits for the rest of what a partition is handed in one go.
+const GATHER: Duration = Duration::from_millis(2);
 
 /// Appends to the log at a steady rate, partition by partition in the shares
 /// that their aggregates' popularity gives them, until `options.duration` is
@@ -105,13 +109,13 @@ pub fn tail(options: &TailOptions) -> Result<TailReport, SeedError> {
     };
     let layout = Layout::new(&params)?;
     let found = resume::settled(target, &layout)?;
-    let mut lanes = lanes(&found, &layout)?;
+    let mut lanes = lanes(&found, &layout, options.linger)?;
     let ledger = Ledger::new(&found.ends, options.on_acked.clone());
     let mut writer = Writer::new(
         target,
         &params,
         options.codec,
-        Batching::Prompt(options.linger),
+        Batching::Prompt(options.linger.min(GATHER)),
         &ledger,
     )?;
     let started = Instant::now();
@@ -126,14 +130,16 @@ pub fn tail(options: &TailOptions) -> Result<TailReport, SeedError> {
     })
 }
 
-/// Writes what is due, tick by tick, until it is time to stop.
+/// Writes what is due, each partition at its turns, until it is time to stop.
+///
+/// The turns are spread over `linger`: producers of many partitions do not send to all of them at
+/// one moment, and whoever follows would have nothing to do in between.
 fn append(
     options: &TailOptions,
     lanes: &mut [Lane<'_>],
     writer: &mut Writer,
     started: Instant,
 ) -> Result<(), SeedError> {
-    let mut sent = 0;
     while !options.stop.load(Ordering::Relaxed) {
         if options.hold.load(Ordering::Relaxed) {
             hold(options, writer)?;
@@ -143,19 +149,15 @@ fn append(
             break;
         }
         let due = (elapsed.as_secs_f64() * options.rate as f64) as u64;
-        // What was not written while the broker stood still is not made up
-        // for in one burst: at most one second's worth.
-        sent = sent.max(due.saturating_sub(options.rate));
-        let due = due - sent;
+        let mut next = elapsed + options.linger.max(TICK);
         for lane in &mut *lanes {
-            lane.credit += lane.share * due as f64;
-            while lane.credit >= 1.0 {
-                lane.credit -= 1.0;
-                writer.send(lane.partition, &lane.stream.next_event())?;
+            if lane.has_turn(elapsed, options.linger) {
+                lane.credit(due, options.rate);
+                lane.write(writer)?;
             }
+            next = next.min(lane.turn);
         }
-        sent += due;
-        writer.wait(TICK)?;
+        writer.wait(next.saturating_sub(elapsed).max(TICK))?;
     }
     writer.flush()
 }
@@ -176,12 +178,57 @@ struct Lane<'a> {
     partition: u32,
     stream: PartitionStream<'a>,
     share: f64,
+    /// Events that it is owed.
     credit: f64,
+    /// Events of all partitions of which it has got its share.
+    credited: u64,
+    /// When it is next, from the start.
+    turn: Duration,
 }
 
-fn lanes<'a>(found: &Found<'a>, layout: &Layout) -> Result<Vec<Lane<'a>>, SeedError> {
+impl Lane<'_> {
+    /// Whether its turn has come; the next one is `every` later, and those that were missed are
+    /// left out.
+    fn has_turn(&mut self, elapsed: Duration, every: Duration) -> bool {
+        let missed = elapsed.checked_sub(self.turn);
+        if let Some(missed) = missed {
+            self.turn += every.saturating_mul(turns(missed, every));
+        }
+        missed.is_some()
+    }
+
+    /// Adds its share of the first `due` events of all partitions. What was not written while the
+    /// broker stood still is not made up for in one burst: at most one second's worth.
+    fn credit(&mut self, due: u64, rate: u64) {
+        let credited = self.credited.max(due.saturating_sub(rate));
+        self.credit += self.share * due.saturating_sub(credited) as f64;
+        self.credited = due;
+    }
+
+    fn write(&mut self, writer: &mut Writer) -> Result<(), SeedError> {
+        while self.credit >= 1.0 {
+            self.credit -= 1.0;
+            writer.send(self.partition, &self.stream.next_event())?;
+        }
+        Ok(())
+    }
+}
+
+/// Turns until one is later than now when the last was `missed` ago.
+fn turns(missed: Duration, every: Duration) -> u32 {
+    let whole = missed.as_micros().checked_div(every.as_micros());
+    let whole = whole.and_then(|turns| u32::try_from(turns).ok());
+    whole.unwrap_or(0).saturating_add(1)
+}
+
+fn lanes<'a>(
+    found: &'a Found<'a>,
+    layout: &Layout,
+    linger: Duration,
+) -> Result<Vec<Lane<'a>>, SeedError> {
     let order = layout.largest_first();
     let streams = parallel::over_partitions(&order, |partition| found.stream(partition));
+    let count = u32::try_from(streams.len()).unwrap_or(u32::MAX).max(1);
     let mut lanes = Vec::new();
     for (partition, stream) in (0..).zip(streams) {
         if let Some(stream) = stream? {
@@ -192,8 +239,23 @@ fn lanes<'a>(found: &Found<'a>, layout: &Layout) -> Result<Vec<Lane<'a>>, SeedEr
                 // A start in the middle, so that not all partitions get their
                 // first event in the same tick.
                 credit: f64::from(partition % 8) / 8.0,
+                credited: 0,
+                turn: linger * partition / count,
             });
         }
     }
     Ok(lanes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_that_were_missed_are_left_out() {
+        let every = Duration::from_millis(10);
+        let turns = |missed| turns(Duration::from_micros(missed), every);
+        assert_eq!([0, 9_999, 10_000, 35_000].map(turns), [1, 1, 2, 4]);
+        assert_eq!(super::turns(every, Duration::ZERO), 1);
+    }
 }

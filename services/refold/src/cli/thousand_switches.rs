@@ -44,10 +44,9 @@ pub struct BenchThousandSwitchesArgs {
     /// Rows a second that a scan reads at most.
     #[arg(long, default_value = "200k")]
     pub scan_rate: Count,
-    /// Niceness, 0 to 19, of the sessions of the broker, of who appends, of both projectors and of
-    /// who scans, and of the database's backends that these two have or that vacuum, from the first
-    /// switch on: with 10 each has a tenth of the share of a backend that answers a read, of the api and of the readers
-    /// while all of them want the processors. 0 leaves all alike.
+    /// Niceness, 0 to 19, of the sessions of the broker, of who appends and of both projectors,
+    /// and of who scans, from the first switch on: with 10 they have a tenth of the share of the database, the api
+    /// and the readers while all of them want the processors. 0 leaves all alike.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=19))]
     pub background_nice: u8,
 }

@@ -67,7 +67,8 @@ pub struct VerifyArgs {
     pub resume: Option<String>,
     /// For another version: compare again, so long after the comparison before began, until
     /// SIGINT or SIGTERM or until something is wrong. What the log gives for every key stays in
-    /// memory, so that only what has come since is read.
+    /// memory, so that only what has come since is read. The known final state of a seeded log is not
+    /// asked how many keys must differ.
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with_all = ["resume", "confirm_only"])]
     pub every: Option<Duration>,
     /// The stream that the log was seeded with (for `expected`, and to know how many keys must differ).

@@ -152,7 +152,12 @@ async fn scan_and_ask(
             ..ScanOptions::default()
         };
         let report = told(session, pair.0, pair.1, &options).await?;
-        judged(&report, pair.0, pair.1, seeded(args)?, Format::Proto).await?
+        // An oracle gives the whole stream again, every time.
+        let stream = match standing {
+            Some(_) => None,
+            None => seeded(args)?,
+        };
+        judged(&report, pair.0, pair.1, stream, Format::Proto).await?
     };
     if let Some(log) = log {
         comparison.ask(session, &log, pair, standing).await?;
@@ -328,27 +333,6 @@ pub(crate) async fn scan_once(
     let options = ScanOptions::default();
     let report = verifier.scan_pair(left.spec(), right.spec(), &options, None);
     Ok(report.await?)
-}
-
-/// Scans both tables once, silently, and lets the log confirm what differs as expected.
-pub(crate) async fn prove_once(
-    session: &SessionOptions,
-    log: &witness::Log,
-    (left, right): (&Arc<dyn AnyProjection>, &Arc<dyn AnyProjection>),
-    options: &ScanOptions,
-    standing: &mut Standing,
-) -> Result<(ScanReport, Option<witness::Confirmation>), Failure> {
-    let verifier = PgVerifier::new(session);
-    let report = verifier.scan_pair(left.spec(), right.spec(), options, None);
-    let report = report.await?;
-    let confirmation = match report.expected() {
-        0 => None,
-        _ => {
-            let (pair, scan) = ((left, right), Some(&*report.id));
-            Some(witness::confirm(session, log, pair, scan, Some(standing)).await?)
-        }
-    };
-    Ok((report, confirmation))
 }
 
 /// Compares two versions row by row, at one offset per partition, and lets the log confirm

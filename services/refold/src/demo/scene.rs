@@ -6,6 +6,7 @@ mod outage;
 mod proof;
 mod reads;
 mod rebuild;
+mod scans;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -9,18 +9,14 @@
 //! The switches are spread over the reads: one right after another would leave no read that meets
 //! none of them, and so nothing to compare with.
 
-mod give_way;
 mod scans;
 mod switches;
 
 use std::num::NonZeroU64;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
-use refold_domain::fold::AnyProjection;
 use refold_domain::version::VersionState;
-use refold_store_postgres::SessionOptions;
 use serde_json::Value;
 use serde_json::json;
 
@@ -41,11 +37,7 @@ use crate::load::SessionsReport;
 use crate::load::around;
 use crate::machine;
 use crate::run::Projections;
-use crate::run::find;
-use crate::witness::Standing;
 
-use give_way::GiveWay;
-use scans::Proof;
 use scans::Scanned;
 use scans::Scans;
 use switches::Switches;
@@ -93,7 +85,6 @@ pub(crate) async fn run(
         return Err(Failure::usage(sentence));
     }
     let out = args.common.create_out()?;
-    let pair = (find(&projections, NEW)?, find(&projections, LIVE)?);
     let experiment = Experiment {
         stream: &args.stream,
         common: &args.common,
@@ -102,7 +93,7 @@ pub(crate) async fn run(
         read_rate: Count(0),
     };
     let mut scene = experiment.open(projections).await?;
-    let outcome = play(&args, &mut scene, pair).await;
+    let outcome = play(&args, &mut scene).await;
     let closed = scene.close().await;
     let measured = outcome?;
     let (switches, report) = (&measured.switches, &measured.reads);
@@ -112,7 +103,6 @@ pub(crate) async fn run(
     result["sessions"] = json!(args.readers);
     result["read_rate"] = json!(args.read_rate.0);
     result["background_nice"] = json!(args.background_nice);
-    result["nice_backends"] = json!(measured.nice_backends);
     write(&out.join("switches.csv"), &measured.switches.csv())?;
     write(&out.join("around.csv"), &measured.around(&split))?;
     write(
@@ -143,14 +133,7 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The new version and the old one.
-type Pair = (Arc<dyn AnyProjection>, Arc<dyn AnyProjection>);
-
-async fn play(
-    args: &BenchThousandSwitchesArgs,
-    scene: &mut Scene,
-    pair: Pair,
-) -> Result<Measured, Failure> {
+async fn play(args: &BenchThousandSwitchesArgs, scene: &mut Scene) -> Result<Measured, Failure> {
     both_built(args, scene).await?;
     scene.step("let the database's log be one that runs for long");
     age_the_log(scene).await?;
@@ -158,24 +141,11 @@ async fn play(
         "scan both tables, and again every {} s",
         args.scan_every
     ));
-    let session = SessionOptions::parse(scene.postgres())
-        .map_err(|error| Failure::usage(format!("-postgres: {error}")))?;
     let every = Duration::from_secs(args.scan_every);
-    let log = scene.log();
-    let rate = args.scan_rate.0;
-    let proof = Proof {
-        session,
-        log,
-        pair,
-        rate,
-        standing: Standing::default(),
-    };
-    let scans = Scans::start(proof, every, args.background_nice).await?;
-    let mut give_way = None;
+    let scans = Scans::start(scene, every, args.scan_rate.0).await?;
     if args.background_nice > 0 {
-        scene.step("let the broker, the tail, both projectors and their backends give way");
+        scene.step("let the broker, the tail, both projectors and the scans give way");
         scene.let_give_way(args.background_nice).await?;
-        give_way = Some(GiveWay::start(scene.postgres(), args.background_nice));
     }
     scene.step(&format!(
         "{} cycles of accounts_v4 and back, {} sessions reading",
@@ -199,11 +169,7 @@ async fn play(
     }
     let seconds = readers.elapsed().as_secs_f64();
     let reads = readers.stop().await?;
-    let scanned = scans.stop().await?;
-    let nice_backends = match give_way {
-        Some(give_way) => give_way.stop().await?,
-        None => 0,
-    };
+    let scanned = scans.stop(scene).await?;
     scene.step("stop appending, and hold both versions against the known final state");
     scene.stop_tail().await?;
     let new = scene.verify_expected(NEW).await?;
@@ -212,7 +178,6 @@ async fn play(
         switches,
         reads,
         scanned,
-        nice_backends,
         seconds,
         differences: (new.differences, live.differences),
     })
@@ -333,8 +298,6 @@ struct Measured {
     switches: Switches,
     reads: SessionsReport,
     scanned: Scanned,
-    /// Backends that were made to give way.
-    nice_backends: usize,
     /// From the first read to the last.
     seconds: f64,
     /// From the known final state, of the new version and of the old one.

@@ -152,12 +152,17 @@ impl Scene {
 
     /// Stops appending.
     pub(in crate::demo) async fn stop_tail(&mut self) -> Result<(), Failure> {
-        let Some(at) = self.roles.iter().position(|role| role.name() == TAIL) else {
-            return Ok(());
-        };
-        let mut tail = self.roles.remove(at);
         self.tail = None;
-        tail.stop().await
+        self.stop_role(TAIL).await
+    }
+
+    /// Stops the process of this name, if there is one.
+    pub(super) async fn stop_role(&mut self, name: &str) -> Result<(), Failure> {
+        let at = self.roles.iter().position(|role| role.name() == name);
+        match at.map(|at| self.roles.remove(at)) {
+            Some(mut role) => role.stop().await,
+            None => Ok(()),
+        }
     }
 
     /// Waits until the log moves: nothing is proven about a log that stands still.

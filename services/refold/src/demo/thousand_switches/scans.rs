@@ -1,146 +1,144 @@
 //! The scans that the switches rest on.
 
-use std::io;
-use std::thread;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use refold_store_postgres::ScanOptions;
-use refold_store_postgres::ScanReport;
-use refold_store_postgres::SessionOptions;
-use rustix::process::setpriority_process;
-use tokio::runtime::Builder;
+use serde_json::Value;
+use tokio::io::BufReader;
+use tokio::io::Lines;
+use tokio::process::ChildStdout;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::task::JoinHandle;
 
-use super::Pair;
+use super::LIVE;
+use super::LOOK;
+use super::NEW;
+use super::Scene;
 use crate::cli::Failure;
 use crate::cli::Kind;
-use crate::command::verify::prove_once;
-use crate::witness;
-use crate::witness::Standing;
+use crate::connect::query;
+
+/// How long the longest finished scan took, in seconds.
+const LONGEST: &str = "select coalesce(max(extract(epoch from finished_at - started_at)), 0)::float8 \
+     from refold.verifications where finished_at is not null";
 
 /// What all scans found.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Scanned {
     pub(super) scans: u64,
     /// Rows of the last one.
     pub(super) rows: u64,
     pub(super) compared: u64,
+    /// Keys that differ where they must not, and rows that the log contradicts.
     pub(super) findings: u64,
     pub(super) seconds_max: f64,
 }
 
 impl Scanned {
-    /// Scans both tables and lets the log confirm what differs as expected: without that no
-    /// promotion rests on the scan.
-    async fn add_one(&mut self, proof: &mut Proof) -> Result<(), Failure> {
-        let (pair, options) = ((&proof.pair.0, &proof.pair.1), proof.options());
-        let standing = &mut proof.standing;
-        let proven = prove_once(&proof.session, &proof.log, pair, &options, standing);
-        let (report, confirmation) = proven.await?;
-        self.add(&report);
-        self.findings += confirmation.map_or(0, |log| log.contradicted());
+    /// Adds what a comparison told.
+    fn add(&mut self, told: &str) -> Result<(), Failure> {
+        let strange = || Failure::new(Kind::Error, format!("the scans said {told:?}"));
+        let told: Value = serde_json::from_str(told).map_err(|_| strange())?;
+        let (Some(rows), Some(differences)) =
+            (told["rows_compared"].as_u64(), told["differences"].as_u64())
+        else {
+            return Err(strange());
+        };
+        // Nothing differs as expected, and the log was not asked; or it was and says so.
+        let contradicted = match told["log"]["versions"].as_array() {
+            Some(versions) => {
+                let each = versions.iter().map(|v| v["contradicted"].as_u64());
+                each.sum::<Option<u64>>().ok_or_else(strange)?
+            }
+            None if told["intended_differences"] == 0 => 0,
+            None => return Err(strange()),
+        };
+        self.scans += 1;
+        self.rows = rows;
+        self.compared += rows;
+        self.findings += differences + contradicted;
         Ok(())
     }
-
-    fn add(&mut self, report: &ScanReport) {
-        self.scans += 1;
-        self.rows = report.rows();
-        self.compared += report.rows();
-        self.findings += report.findings();
-        self.seconds_max = self.seconds_max.max(report.seconds);
-    }
 }
 
-/// What is scanned, and the log that confirms it.
-pub(super) struct Proof {
-    pub(super) session: SessionOptions,
-    pub(super) log: witness::Log,
-    pub(super) pair: Pair,
-    /// Rows a second that a scan reads at most.
-    pub(super) rate: u64,
-    /// What the log gives, as far as it was asked.
-    pub(super) standing: Standing,
-}
-
-impl Proof {
-    fn options(&self) -> ScanOptions {
-        ScanOptions {
-            rate: Some(self.rate),
-            workers: 1,
-            ..ScanOptions::default()
-        }
-    }
-}
-
-fn failed(error: io::Error) -> Failure {
-    Failure::error("start the scans", error)
-}
-
-/// The scans that go on beside the switches. When this is dropped, the one under way is the last.
-///
-/// They have a runtime of their own: a task that folds a million rows would keep answers from
-/// the sessions beside it, which count how long they waited for them.
+/// The scans that go on beside the switches.
 pub(super) struct Scans {
-    thread: JoinHandle<Result<Scanned, Failure>>,
-    stop: watch::Sender<bool>,
+    listener: JoinHandle<Result<(), Failure>>,
+    scanned: watch::Receiver<Scanned>,
 }
 
 impl Scans {
-    /// Scans once, for the first switch to rest on, and goes on scanning with a niceness of `nice`.
+    /// Scans once, for the first switch to rest on, and goes on scanning `rate` rows a second.
     pub(super) async fn start(
-        mut proof: Proof,
+        scene: &mut Scene,
         every: Duration,
-        nice: u8,
+        rate: u64,
     ) -> Result<Self, Failure> {
-        let mut scanned = Scanned::default();
-        let next = Instant::now() + every;
-        scanned.add_one(&mut proof).await?;
-        let (stop, stopped) = watch::channel(false);
-        let scan = move || {
-            // Of this thread, and of those that it starts.
-            setpriority_process(None, i32::from(nice))
-                .map_err(|error| Failure::error("let the scans give way", error))?;
-            let runtime = Builder::new_multi_thread()
-                .worker_threads(1)
-                .enable_all()
-                .build()
-                .map_err(failed)?;
-            runtime.block_on(scan_on(proof, (next, every), scanned, stopped))
-        };
-        let named = thread::Builder::new().name("scans".to_owned());
-        let thread = named.spawn(scan).map_err(failed)?;
-        Ok(Self { thread, stop })
+        let lines = scene.start_scans((NEW, LIVE), every, rate)?;
+        let (tell, scanned) = watch::channel(Scanned::default());
+        let listener = tokio::spawn(listen(lines, tell));
+        while scanned.borrow().scans == 0 && !listener.is_finished() {
+            scene.check_roles()?;
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(Self { listener, scanned })
     }
 
     /// Whether a scan could not be made.
     pub(super) fn ended(&self) -> bool {
-        self.thread.is_finished()
+        self.listener.is_finished()
     }
 
-    /// Waits for the scan that is under way.
-    pub(super) async fn stop(self) -> Result<Scanned, Failure> {
-        self.stop.send_replace(true);
-        let joined = tokio::task::spawn_blocking(move || self.thread.join()).await;
-        let joined = joined.map_err(|error| Failure::error("wait for the last scan", error))?;
-        joined.map_err(|_| Failure::new(Kind::Error, "the thread that scans panicked"))?
+    /// Stops scanning and says what was found.
+    pub(super) async fn stop(self, scene: &mut Scene) -> Result<Scanned, Failure> {
+        scene.stop_scans().await?;
+        let joined = self.listener.await;
+        joined.map_err(|error| Failure::error("listen to the scans", error))??;
+        let longest = query(scene.postgres(), LONGEST).await?;
+        let seconds_max = longest.trim().parse();
+        let seconds_max = seconds_max.map_err(|e| Failure::error("read the longest scan", e))?;
+        let scanned = *self.scanned.borrow();
+        Ok(Scanned {
+            seconds_max,
+            ..scanned
+        })
     }
 }
 
-/// Scans until it is told to stop, or the one who would tell it is gone.
-async fn scan_on(
-    mut proof: Proof,
-    (mut next, every): (Instant, Duration),
-    mut scanned: Scanned,
-    mut stopped: watch::Receiver<bool>,
-) -> Result<Scanned, Failure> {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep_until(next) => {}
-            _ = stopped.wait_for(|stop| *stop) => return Ok(scanned),
+/// Adds up what every comparison tells, until there is none any more.
+async fn listen(
+    mut lines: Lines<BufReader<ChildStdout>>,
+    tell: watch::Sender<Scanned>,
+) -> Result<(), Failure> {
+    let failed = |error| Failure::error("listen to the scans", error);
+    while let Some(line) = lines.next_line().await.map_err(failed)? {
+        let mut scanned = *tell.borrow();
+        scanned.add(&line)?;
+        tell.send_replace(scanned);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comparisons_are_added_up_and_anything_else_is_refused() {
+        let mut scanned = Scanned::default();
+        let alike = r#"{"rows_compared":10,"differences":0,"intended_differences":0,"log":null}"#;
+        scanned.add(alike).expect("a comparison");
+        let wrong = r#"{"rows_compared":11,"differences":2,"intended_differences":4,"log":{"versions":[{"contradicted":0},{"contradicted":1}]}}"#;
+        scanned.add(wrong).expect("a comparison");
+        let found = (
+            scanned.scans,
+            scanned.rows,
+            scanned.compared,
+            scanned.findings,
+        );
+        assert_eq!(found, (2, 11, 21, 3));
+        let silent = r#"{"rows_compared":11,"differences":0,"intended_differences":4,"log":null}"#;
+        for strange in ["", "{}", silent] {
+            assert!(scanned.add(strange).is_err(), "{strange}");
         }
-        next = Instant::now() + every;
-        scanned.add_one(&mut proof).await?;
     }
 }
