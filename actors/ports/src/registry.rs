@@ -332,6 +332,15 @@ pub trait Registry: Send + Sync {
     /// [`RegistryError::Unreachable`].
     async fn barrier_progress(&self, barrier: i64) -> Result<BarrierProgress, RegistryError>;
 
+    /// Whether every partition of both versions recorded its sums at a barrier: the part of
+    /// [`Registry::barrier_progress`] that whoever waits asks many times a second.
+    ///
+    /// # Errors
+    /// Those of [`Registry::barrier_progress`].
+    async fn barrier_is_complete(&self, barrier: i64) -> Result<bool, RegistryError> {
+        Ok(self.barrier_progress(barrier).await?.is_complete())
+    }
+
     /// Compares the sums that a complete barrier recorded on `columns`.
     ///
     /// # Errors

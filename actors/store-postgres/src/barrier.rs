@@ -32,6 +32,7 @@ const PAIR: &str = include_str!("sql/barrier_pair.sql");
 const LOCK_MARKS: &str = include_str!("sql/barrier_lock_marks.sql");
 const MARKS: &str = include_str!("sql/barrier_marks.sql");
 const INSERT: &str = include_str!("sql/barrier_insert.sql");
+const COMPLETE: &str = include_str!("sql/barrier_complete.sql");
 const PROGRESS: &str = include_str!("sql/barrier_progress.sql");
 const MOVE: &str = include_str!("sql/barrier_move.sql");
 const ACKS: &str = include_str!("sql/barrier_acks.sql");
@@ -172,6 +173,22 @@ fn choose(
     Ok(switch_vector(&live, &new))
 }
 
+pub(crate) async fn is_complete(sessions: &Sessions, barrier: i64) -> Result<bool, RegistryError> {
+    let what = "look whether the barrier is complete";
+    let rows = sessions.query(what, COMPLETE, &[&barrier]).await?;
+    field(standing(&rows, barrier)?, "complete")
+}
+
+/// The first row of a barrier that is not withdrawn.
+fn standing(rows: &[Row], barrier: i64) -> Result<&Row, RegistryError> {
+    let row = rows.first().ok_or_else(|| gone(barrier, "missing"))?;
+    let state: String = field(row, "state")?;
+    match state.as_str() {
+        "waiting" | "complete" => Ok(row),
+        _ => Err(gone(barrier, &state)),
+    }
+}
+
 pub(crate) async fn progress(
     sessions: &Sessions,
     barrier: i64,
@@ -179,13 +196,7 @@ pub(crate) async fn progress(
     let rows = sessions
         .query("look at the barrier", PROGRESS, &[&barrier])
         .await?;
-    let state: String = match rows.first() {
-        Some(row) => field(row, "state")?,
-        None => return Err(gone(barrier, "missing")),
-    };
-    if !matches!(state.as_str(), "waiting" | "complete") {
-        return Err(gone(barrier, &state));
-    }
+    standing(&rows, barrier)?;
     let mut waiting = Vec::new();
     for row in &rows {
         if field::<bool>(row, "acked")? {

@@ -13,7 +13,7 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 13] = [
+const MIGRATIONS: [Migration; 14] = [
     Migration {
         number: 1,
         name: "control",
@@ -78,6 +78,11 @@ const MIGRATIONS: [Migration; 13] = [
         number: 13,
         name: "switches",
         sql: include_str!("../migrations/0013_switches.sql"),
+    },
+    Migration {
+        number: 14,
+        name: "keys",
+        sql: include_str!("../migrations/0014_keys.sql"),
     },
 ];
 

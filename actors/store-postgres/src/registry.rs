@@ -361,6 +361,10 @@ impl Registry for PgRegistry {
         barrier::progress(&self.sessions, barrier).await
     }
 
+    async fn barrier_is_complete(&self, barrier: i64) -> Result<bool, RegistryError> {
+        barrier::is_complete(&self.sessions, barrier).await
+    }
+
     async fn compare_at_barrier(
         &self,
         barrier: i64,

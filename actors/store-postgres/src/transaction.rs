@@ -32,6 +32,10 @@ const POOL_SIZE: u32 = 8;
 /// How long a caller waits for a connection.
 const CHECK_OUT: Duration = Duration::from_secs(3);
 
+/// How long a session counts as alive after its last check. One whose server went away is closed
+/// as soon as that is known here; a check is a turn in front of every statement.
+const ALIVE: Duration = Duration::from_secs(1);
+
 /// How long a commit waits for a synchronous standby before its caller is told that it is in and
 /// not confirmed. The rows that a switch locks stay locked meanwhile; readers take no locks.
 const STANDBY_PATIENCE: Duration = Duration::from_secs(3);
@@ -48,6 +52,8 @@ pub(crate) struct PooledSession {
     session: Session,
     /// Set before `begin` and cleared after a known end.
     in_transaction: bool,
+    /// When it answered to a check, or was opened.
+    checked: Instant,
 }
 
 impl ManageConnection for SessionManager {
@@ -59,11 +65,17 @@ impl ManageConnection for SessionManager {
         Ok(PooledSession {
             session,
             in_transaction: false,
+            checked: Instant::now(),
         })
     }
 
     async fn is_valid(&self, connection: &mut PooledSession) -> Result<(), StoreError> {
-        connection.session.batch("check the connection", "").await
+        if connection.checked.elapsed() < ALIVE {
+            return Ok(());
+        }
+        let answered = connection.session.batch("check the connection", "").await;
+        connection.checked = Instant::now();
+        answered
     }
 
     fn has_broken(&self, connection: &mut PooledSession) -> bool {

@@ -281,6 +281,10 @@ async fn promote(
     registry.promote(&request, pair.from, pair.to).await
 }
 
+/// Between two looks at the marks of a barrier that waits: whether one is past the switch offset,
+/// which the fence prevents, and a person at the database does not.
+const CLOSER_LOOK: Duration = Duration::from_millis(500);
+
 /// Waits until every partition of both versions recorded its sums at the switch vector.
 ///
 /// One that takes longer than a tenth of the deadline is measured from there on, so that a refusal
@@ -293,16 +297,23 @@ async fn wait_complete(
 ) -> Result<(), RegistryError> {
     let (serving, candidate) = (pair.from_row.id, pair.to_row.id);
     let begun = Instant::now();
-    let mut pace = None;
+    let (mut pace, mut looked) = (None, begun);
     loop {
-        let progress = registry.barrier_progress(barrier.id).await?;
-        if progress.is_complete() {
+        if registry.barrier_is_complete(barrier.id).await? {
             return Ok(());
         }
-        if begun.elapsed() >= order.deadline {
-            let now = Pace::read(registry, serving, candidate).await?;
-            let went = pace.map(|then: Pace| then.until(&now));
-            return Err(too_late(pair, order, &progress, went));
+        let late = begun.elapsed() >= order.deadline;
+        if late || looked.elapsed() >= CLOSER_LOOK {
+            looked = Instant::now();
+            let progress = registry.barrier_progress(barrier.id).await?;
+            if progress.is_complete() {
+                return Ok(());
+            }
+            if late {
+                let now = Pace::read(registry, serving, candidate).await?;
+                let went = pace.map(|then: Pace| then.until(&now));
+                return Err(too_late(pair, order, &progress, went));
+            }
         }
         if pace.is_none() && begun.elapsed() >= order.deadline / 10 {
             pace = Some(Pace::read(registry, serving, candidate).await?);

@@ -118,10 +118,14 @@ async fn a_batch_past_a_barrier_is_cut_there_and_nothing_is_in(
     let progress = harness.registry().barrier_progress(barrier.id).await?;
     let missing = vec![(new.version, Partition(0), 10)];
     expect_equal("who is waited for", &progress.waiting, &missing)?;
+    let complete = harness.registry().barrier_is_complete(barrier.id).await?;
+    expect("a barrier that waits is not complete", !complete)?;
     // The same writer goes on with the shorter batch, and then with the rest.
     new.advance(10, 20).await?;
     let progress = harness.registry().barrier_progress(barrier.id).await?;
     expect("the barrier is complete", progress.is_complete())?;
+    let complete = harness.registry().barrier_is_complete(barrier.id).await?;
+    expect("whoever asks for that alone hears the same", complete)?;
     new.advance(20, 30).await?;
     expect_pictured(new.writer.as_mut(), &new.picture).await
 }
