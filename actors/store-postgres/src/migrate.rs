@@ -86,6 +86,11 @@ const MIGRATIONS: [Migration; 14] = [
     },
 ];
 
+/// The oldest server that knows `merge`, as it counts its versions.
+const OLDEST: i32 = 150_000;
+
+const SERVER: &str =
+    "select current_setting('server_version_num')::integer, current_setting('server_version')";
 const LEDGER: &str = include_str!("sql/migration_ledger.sql");
 const FIND: &str = "select encode(sha256(convert_to($2, 'UTF8')), 'hex') as running,
     (select checksum from refold.migrations where number = $1) as stored";
@@ -97,12 +102,17 @@ const RECORD: &str = "insert into refold.migrations (number, name, checksum) val
 /// All of them are one transaction; whoever comes second waits and finds nothing to do.
 ///
 /// # Errors
-/// [`StoreError::Refused`] when the database was migrated by a newer program or by
-/// migrations that were changed since; [`StoreError::Disconnected`] when the store is away.
+/// [`StoreError::Refused`] when the server is too old, or the database was migrated by a newer
+/// program or by migrations that were changed since; [`StoreError::Disconnected`] when the store is away.
 pub async fn migrate(options: &SessionOptions) -> Result<usize, StoreError> {
     let mut options = options.clone();
     options.synchronous_commit = true;
     let session = Session::open(&options, "refold migrate").await?;
+    let what = "ask for the server's version";
+    let server = session.one_typed(what, SERVER, &[]).await?;
+    let number = server.try_get(0).map_err(|e| store_error(what, &e))?;
+    let version: String = server.try_get(1).map_err(|e| store_error(what, &e))?;
+    young_enough(number, &version)?;
     session.batch("begin the migration", LEDGER).await?;
     let what = "read the newest migration";
     let newest = session.one_typed(what, NEWEST, &[]).await?;
@@ -120,6 +130,16 @@ pub async fn migrate(options: &SessionOptions) -> Result<usize, StoreError> {
     }
     session.commit(&xid).await?;
     Ok(ran)
+}
+
+fn young_enough(number: i32, version: &str) -> Result<(), StoreError> {
+    if number >= OLDEST {
+        return Ok(());
+    }
+    Err(StoreError::Refused(format!(
+        "the server is PostgreSQL {version}, and rows are written by merge, which {} was the first to know: upgrade the server",
+        OLDEST / 10_000
+    )))
 }
 
 /// Runs a migration that is not in the ledger. `true` when it ran.
@@ -146,4 +166,21 @@ async fn run(session: &Session, migration: &Migration) -> Result<bool, StoreErro
     let recorded = session.client().query_typed(RECORD, &record);
     session.within(&what, recorded).await?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_without_merge_is_refused_and_told_what_to_do() {
+        assert_eq!(young_enough(150_000, "15.0"), Ok(()));
+        let old = young_enough(140_019, "14.19").expect_err("too old");
+        let sentence = old.to_string();
+        assert!(sentence.contains("PostgreSQL 14.19"), "{sentence}");
+        assert!(
+            sentence.contains("15") && sentence.contains("upgrade"),
+            "{sentence}"
+        );
+    }
 }
