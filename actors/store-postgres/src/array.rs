@@ -164,3 +164,58 @@ pub(crate) fn cells_of(row: &Row, fields: Range<usize>) -> Result<Vec<u8>, tokio
     }
     Ok(cells)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One row of these numbers.
+    fn row(numbers: &[i64]) -> EncodedRows {
+        let mut rows = EncodedRows::new();
+        let fields = i16::try_from(numbers.len()).expect("few cells");
+        rows.push_with(fields, |out| {
+            for number in numbers {
+                write_bytes(out, &number.to_be_bytes());
+            }
+        });
+        rows
+    }
+
+    #[test]
+    fn a_row_is_an_element_with_each_cell_behind_the_number_of_its_type() {
+        let columns = [Type::INT8, Type::INT8];
+        let array = RowArray::new(&row(&[7, 9]), Some(&Type::INT8_ARRAY), columns.iter());
+        let mut sent = BytesMut::new();
+        let written = array
+            .expect("an array")
+            .to_sql(&Type::INT8_ARRAY, &mut sent);
+        assert!(matches!(written, Ok(IsNull::No)));
+        let int8 = Type::INT8.oid();
+        let mut wanted = Vec::new();
+        // Dimensions, null flag, element type, elements, lower bound; bytes of the row, its fields.
+        for number in [1, 1, int8, 1, 1, 36, 2] {
+            wanted.extend(number.to_be_bytes());
+        }
+        for value in [7_i64, 9] {
+            wanted.extend(int8.to_be_bytes());
+            wanted.extend(8_u32.to_be_bytes());
+            wanted.extend(value.to_be_bytes());
+        }
+        assert_eq!(sent, wanted);
+    }
+
+    #[test]
+    fn a_row_of_another_table_and_a_parameter_that_is_no_array_are_refused() {
+        let of = |numbers: &[i64], parameter| {
+            RowArray::new(&row(numbers), parameter, [Type::INT8].iter()).map(drop)
+        };
+        assert_eq!(of(&[7], Some(&Type::INT8_ARRAY)), Ok(()));
+        let more = of(&[7, 9], Some(&Type::INT8_ARRAY)).expect_err("a cell too many");
+        assert!(more.contains("more cells"), "{more}");
+        assert!(of(&[], Some(&Type::INT8_ARRAY)).is_err(), "a cell too few");
+        for parameter in [None, Some(&Type::INT8)] {
+            let refused = of(&[7], parameter).expect_err("no array");
+            assert!(refused.contains("an array of rows"), "{refused}");
+        }
+    }
+}
