@@ -135,6 +135,27 @@ async fn both_loaded_with(store: &Postgres, rows: i64) -> Vec<(Written, Written)
     pairs
 }
 
+/// What a disk does that is slow for longer than a session may wait for a lock (2 s).
+const SLOW_RECORD: &str = "
+    create function refold.slow() returns trigger language plpgsql as
+        $$ begin perform pg_sleep(2.2); return new; end $$;
+    create trigger slow before update of partitions on refold.verifications
+        for each row execute function refold.slow()";
+
+#[tokio::test]
+async fn workers_that_finish_at_one_moment_record_one_after_the_other() {
+    let store = Postgres::fresh().await;
+    let _pairs = both_loaded(&store).await;
+    let client = store.client().await;
+    client.batch_execute(SLOW_RECORD).await.expect("a trigger");
+    let options = ScanOptions {
+        workers: 2,
+        ..ScanOptions::default()
+    };
+    let report = scan(&store, &options).await.expect("a scan");
+    assert_eq!(report.partitions.len(), PARTITIONS as usize);
+}
+
 #[tokio::test]
 async fn a_quiet_pair_is_compared_without_holding_anything() {
     let store = Postgres::fresh().await;

@@ -68,6 +68,10 @@ struct Scan {
     order: Vec<Partition>,
     next: AtomicUsize,
     progress: watch::Sender<ScanProgress>,
+    /// The one session that records. Workers that finish at one moment wait for each other
+    /// here, and not for the lock of the scan's row, of which the database lets nobody wait
+    /// longer than `lock_timeout`: a disk that is slow for that long would end the scan.
+    recorder: tokio::sync::Mutex<Session>,
     found: Mutex<Vec<PartitionScan>>,
     /// Pairs that differ as expected which the log is to be asked about.
     chosen: Mutex<Choice>,
@@ -91,8 +95,7 @@ impl PgVerifier {
         progress: Option<watch::Sender<ScanProgress>>,
     ) -> Result<ScanReport, RegistryError> {
         let began = Instant::now();
-        let (scan, session) = self.begin(from, to, options, progress).await?;
-        let scan = Arc::new(scan);
+        let scan = Arc::new(self.begin(from, to, options, progress).await?);
         let mut workers = JoinSet::new();
         for _ in 0..options.workers.clamp(1, scan.order.len().max(1)) {
             workers.spawn(Arc::clone(&scan).work());
@@ -105,8 +108,9 @@ impl PgVerifier {
         }
         outcome?;
         let choice = locked(&scan.chosen).clone();
-        chosen::close(&session, scan.id, &choice).await?;
-        record::finish(&session, scan.id).await?;
+        let recorder = scan.recorder.lock().await;
+        chosen::close(&recorder, scan.id, &choice).await?;
+        record::finish(&recorder, scan.id).await?;
         Ok(scan.report(began.elapsed()))
     }
 
@@ -117,7 +121,7 @@ impl PgVerifier {
         to: &ProjectionSpec,
         options: &ScanOptions,
         progress: Option<watch::Sender<ScanProgress>>,
-    ) -> Result<(Scan, Session), RegistryError> {
+    ) -> Result<Scan, RegistryError> {
         let plan = PairPlan::of(from, to).map_err(|e| not_comparable(&e))?;
         let (from, to) = (self.side(from).await?, self.side(to).await?);
         check_logs(&from.row, &to.row)?;
@@ -155,7 +159,7 @@ impl PgVerifier {
             rows_all,
             findings: found.iter().map(PartitionScan::findings).sum(),
         });
-        let scan = Scan {
+        Ok(Scan {
             verifier: self.clone(),
             id,
             from,
@@ -165,10 +169,10 @@ impl PgVerifier {
             order: order.0.into_iter().filter(|p| !done(p)).collect(),
             next: AtomicUsize::new(0),
             progress,
+            recorder: tokio::sync::Mutex::new(session),
             found: Mutex::new(found),
             chosen: Mutex::new(choice),
-        };
-        Ok((scan, session))
+        })
     }
 
     async fn side(&self, spec: &ProjectionSpec) -> Result<Side, RegistryError> {
@@ -250,11 +254,13 @@ impl Scan {
     ) -> Result<PartitionScan, RegistryError> {
         let (scan, choice) = self.partition(holder, partition).await?;
         let pairs = choice.into_pairs();
+        let recorder = self.recorder.lock().await;
         // The rows first: a partition that is recorded has its rows.
         if !pairs.is_empty() {
-            chosen::add(&holder.control, self.id, partition.0, &pairs).await?;
+            chosen::add(&recorder, self.id, partition.0, &pairs).await?;
         }
-        record::add(&holder.control, self.id, &scan).await?;
+        record::add(&recorder, self.id, &scan).await?;
+        drop(recorder);
         let mut all = locked(&self.chosen);
         pairs.into_iter().for_each(|pair| all.add(pair));
         Ok(scan)
