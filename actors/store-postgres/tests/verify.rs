@@ -137,8 +137,9 @@ async fn both_loaded_with(store: &Postgres, rows: i64) -> Vec<(Written, Written)
 
 /// What a disk does that is slow for longer than a session may wait for a lock (2 s).
 const SLOW_RECORD: &str = "
+    create sequence refold.slowed;
     create function refold.slow() returns trigger language plpgsql as
-        $$ begin perform pg_sleep(2.2); return new; end $$;
+        $$ begin perform nextval('refold.slowed'), pg_sleep(2.2); return new; end $$;
     create trigger slow before update of partitions on refold.verifications
         for each row execute function refold.slow()";
 
@@ -154,6 +155,8 @@ async fn workers_that_finish_at_one_moment_record_one_after_the_other() {
     };
     let report = scan(&store, &options).await.expect("a scan");
     assert_eq!(report.partitions.len(), PARTITIONS as usize);
+    let slowed = count(&store, "select last_value from refold.slowed").await;
+    assert_eq!(slowed, i64::from(PARTITIONS), "every record was slow");
 }
 
 #[tokio::test]
