@@ -13,7 +13,7 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 14] = [
+const MIGRATIONS: [Migration; 15] = [
     Migration {
         number: 1,
         name: "control",
@@ -83,6 +83,11 @@ const MIGRATIONS: [Migration; 14] = [
         number: 14,
         name: "keys",
         sql: include_str!("../migrations/0014_keys.sql"),
+    },
+    Migration {
+        number: 15,
+        name: "scan_partitions",
+        sql: include_str!("../migrations/0015_scan_partitions.sql"),
     },
 ];
 

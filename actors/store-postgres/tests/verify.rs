@@ -24,13 +24,14 @@ use refold_ports::sink::PartitionWriter;
 use refold_ports::sink::StoreError;
 use refold_store_postgres::PgVerifier;
 use refold_store_postgres::ScanOptions;
-use refold_store_postgres::ScanReport;
 use tokio::task::JoinHandle;
 
 use support::Postgres;
 use support::count;
 use support::eventually;
+use support::new_leaf;
 use support::run;
+use support::scan;
 
 /// Rows of each partition's history, which are also its first offsets.
 const HISTORY: i64 = 40;
@@ -107,20 +108,6 @@ struct Log {
     stop: AtomicBool,
 }
 
-/// The scan of both versions.
-async fn scan(store: &Postgres, options: &ScanOptions) -> Result<ScanReport, RegistryError> {
-    let verifier = PgVerifier::new(&store.options);
-    verifier.scan_pair(&WIDE_V1, &WIDE_V2, options, None).await
-}
-
-/// The name of a leaf of the second version.
-async fn new_leaf(store: &Postgres, partition: i32) -> String {
-    let leaf =
-        "select 'rm.v' || id || '_p' || $1::int from refold.versions where label = 'wide_v2'";
-    let row = store.client().await.query_one(leaf, &[&partition]).await;
-    row.expect("a leaf").get(0)
-}
-
 async fn both_loaded(store: &Postgres) -> Vec<(Written, Written)> {
     both_loaded_with(store, HISTORY).await
 }
@@ -133,30 +120,6 @@ async fn both_loaded_with(store: &Postgres, rows: i64) -> Vec<(Written, Written)
         pairs.push((old, new));
     }
     pairs
-}
-
-/// What a disk does that is slow for longer than a session may wait for a lock (2 s).
-const SLOW_RECORD: &str = "
-    create sequence refold.slowed;
-    create function refold.slow() returns trigger language plpgsql as
-        $$ begin perform nextval('refold.slowed'), pg_sleep(2.2); return new; end $$;
-    create trigger slow before update of partitions on refold.verifications
-        for each row execute function refold.slow()";
-
-#[tokio::test]
-async fn workers_that_finish_at_one_moment_record_one_after_the_other() {
-    let store = Postgres::fresh().await;
-    let _pairs = both_loaded(&store).await;
-    let client = store.client().await;
-    client.batch_execute(SLOW_RECORD).await.expect("a trigger");
-    let options = ScanOptions {
-        workers: 2,
-        ..ScanOptions::default()
-    };
-    let report = scan(&store, &options).await.expect("a scan");
-    assert_eq!(report.partitions.len(), PARTITIONS as usize);
-    let slowed = count(&store, "select last_value from refold.slowed").await;
-    assert_eq!(slowed, i64::from(PARTITIONS), "every record was slow");
 }
 
 #[tokio::test]
@@ -212,47 +175,6 @@ async fn a_partition_that_does_not_fit_is_read_class_by_class() {
     assert_eq!(first.keys(), HISTORY.unsigned_abs());
     assert_eq!((first.unexpected, first.untied.len()), (1, 1));
     assert_eq!(first.rows_old, HISTORY.unsigned_abs());
-}
-
-#[tokio::test]
-async fn a_scan_that_was_stopped_goes_on_behind_what_it_finished() {
-    let store = Postgres::fresh().await;
-    both_loaded(&store).await;
-    let leaf = new_leaf(&store, PARTITIONS - 1).await;
-    run(&store, &format!("alter table {leaf} rename to away")).await;
-    let one = ScanOptions {
-        workers: 1,
-        ..ScanOptions::default()
-    };
-    scan(&store, &one).await.expect_err("a leaf is away");
-    let open = "select count(*) from refold.verifications where finished_at is null";
-    assert_eq!(count(&store, open).await, 1);
-    let name = leaf.trim_start_matches("rm.");
-    run(&store, &format!("alter table rm.away rename to {name}")).await;
-    let id = "select id::text from refold.verifications";
-    let id: String = {
-        let row = store.client().await.query_one(id, &[]).await;
-        row.expect("one scan").get(0)
-    };
-    let again = ScanOptions {
-        resume: Some(id.clone()),
-        ..one.clone()
-    };
-    let report = scan(&store, &again).await.expect("the rest");
-    assert_eq!(report.id, id);
-    assert_eq!(report.partitions.len(), PARTITIONS as usize);
-    assert_eq!(count(&store, open).await, 0);
-    let finished = scan(&store, &again).await.expect_err("it is finished");
-    assert!(finished.to_string().contains("is finished"), "{finished}");
-    let unknown = ScanOptions {
-        resume: Some("x".to_owned()),
-        ..one
-    };
-    let refused = scan(&store, &unknown).await.expect_err("no such scan");
-    assert!(
-        refused.to_string().contains("not the id of a scan"),
-        "{refused}"
-    );
 }
 
 #[tokio::test]

@@ -100,9 +100,8 @@ fn a_promotion_wants_the_log_to_confirm_what_differs_as_expected() {
         tried["hit_rate"].as_f64().is_some_and(|rate| rate < 0.5),
         "{tried}"
     );
-    let recorded = world.cell(
-        "select sum((p ->> 'rule_tried')::bigint) from refold.verifications, jsonb_array_elements(partitions) p",
-    );
+    let recorded =
+        world.cell("select sum((found ->> 'rule_tried')::bigint) from refold.scan_partitions");
     assert_eq!(tried["tried"].to_string(), recorded);
     let detail = refusal(&api);
     for part in ["the log was not asked", "refold verify", "-brokers"] {

@@ -1,5 +1,5 @@
 -- The last scan of two versions that read everything by the code that they have now.
-select s.id, s.expected, s.partitions, s.version_from = $1 as as_named
+select s.id, s.expected
 from refold.verifications s
 join refold.versions f on f.id = s.version_from and f.code_hash = s.code_from
 join refold.versions t on t.id = s.version_to and t.code_hash = s.code_to

@@ -14,13 +14,13 @@ use uuid::Uuid;
 
 use super::PartitionScan;
 use super::PgVerifier;
+use super::record;
 use super::scan::not_comparable;
 use crate::parameter::Parameter;
 use crate::session::Session;
 use crate::transaction::field;
 use crate::transaction::query;
 
-const ADD: &str = include_str!("../sql/scan_rows_add.sql");
 const CLOSE: &str = include_str!("../sql/scan_rows_close.sql");
 const READ: &str = include_str!("../sql/scan_rows_read.sql");
 const LAST: &str = include_str!("../sql/scan_last.sql");
@@ -84,14 +84,11 @@ impl PgVerifier {
             )));
         };
         let id: Uuid = field(row, "id")?;
-        let partitions: Value = field(row, "partitions")?;
-        let partitions = serde_json::from_value(partitions)
-            .map_err(|e| RegistryError::Failed(format!("read scan {id}: {e}")))?;
         Ok(RecordedScan {
             id: id.to_string(),
             seed: seed_of(id),
             expected: field::<i64>(row, "expected")?.unsigned_abs(),
-            partitions,
+            partitions: record::partitions(&session, id).await?,
             chosen: read(&session, id).await?,
         })
     }
@@ -144,28 +141,50 @@ pub(super) fn parse(text: &str) -> Result<Uuid, RegistryError> {
         .map_err(|_| RegistryError::Conflict(format!("{text:?} is not the id of a scan")))
 }
 
-/// Records what was chosen in a partition.
-pub(super) async fn add(
-    session: &Session,
-    id: Uuid,
-    partition: i32,
-    pairs: &[ChosenPair],
-) -> Result<(), RegistryError> {
-    let rank: Vec<_> = pairs.iter().map(|p| p.rank.cast_signed()).collect();
-    let key: Vec<_> = pairs.iter().map(|p| p.key.as_slice()).collect();
-    let side = |of: fn(&ChosenPair) -> &KeptRow| {
-        let rows = || pairs.iter().map(of);
-        let cells: Vec<_> = rows().map(|row| row.cells.as_slice()).collect();
-        let seq: Vec<_> = rows().map(|row| row.applied_seq.cast_signed()).collect();
-        let off: Vec<_> = rows().map(|row| row.off.0).collect();
-        (cells, seq, off)
-    };
-    let (old, new) = (side(|pair| &pair.old), side(|pair| &pair.new));
-    let row: [&dyn Parameter; 10] = [
-        &id, &partition, &rank, &key, &old.0, &old.1, &old.2, &new.0, &new.1, &new.2,
-    ];
-    query(session, "record the chosen rows", ADD, &row).await?;
-    Ok(())
+/// The pairs that were chosen in a partition, a list for each column of their table.
+pub(super) struct ChosenColumns<'a> {
+    rank: Vec<i64>,
+    key: Vec<&'a [u8]>,
+    old: SideColumns<'a>,
+    new: SideColumns<'a>,
+}
+
+struct SideColumns<'a> {
+    cells: Vec<&'a [u8]>,
+    seq: Vec<i64>,
+    off: Vec<i64>,
+}
+
+impl<'a> ChosenColumns<'a> {
+    pub(super) fn of(pairs: &'a [ChosenPair]) -> Self {
+        Self {
+            rank: pairs.iter().map(|p| p.rank.cast_signed()).collect(),
+            key: pairs.iter().map(|p| p.key.as_slice()).collect(),
+            old: SideColumns::of(pairs.iter().map(|pair| &pair.old)),
+            new: SideColumns::of(pairs.iter().map(|pair| &pair.new)),
+        }
+    }
+
+    /// In the order of the table.
+    pub(super) fn parameters(&self) -> [&dyn Parameter; 8] {
+        let (old, new) = (&self.old, &self.new);
+        [
+            &self.rank, &self.key, &old.cells, &old.seq, &old.off, &new.cells, &new.seq, &new.off,
+        ]
+    }
+}
+
+impl<'a> SideColumns<'a> {
+    fn of(rows: impl Iterator<Item = &'a KeptRow> + Clone) -> Self {
+        Self {
+            cells: rows.clone().map(|row| row.cells.as_slice()).collect(),
+            seq: rows
+                .clone()
+                .map(|row| row.applied_seq.cast_signed())
+                .collect(),
+            off: rows.map(|row| row.off.0).collect(),
+        }
+    }
 }
 
 /// Leaves what was chosen of the whole scan, and nothing of the ones before it.

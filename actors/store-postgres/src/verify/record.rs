@@ -1,11 +1,13 @@
 //! The record of a scan in the database.
 
+use refold_domain::diff::ChosenPair;
 use refold_ports::registry::RegistryError;
 use refold_ports::registry::VersionRow;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::PartitionScan;
+use super::chosen::ChosenColumns;
 use crate::parameter::Parameter;
 use crate::session::Session;
 use crate::transaction::field;
@@ -15,6 +17,7 @@ const OPEN: &str = include_str!("../sql/scan_open.sql");
 const ADD: &str = include_str!("../sql/scan_add.sql");
 const FINISH: &str = include_str!("../sql/scan_finish.sql");
 const RESUME: &str = include_str!("../sql/scan_resume.sql");
+const FOUND: &str = include_str!("../sql/scan_found.sql");
 
 /// What a scan compares.
 pub(super) struct Subject<'a> {
@@ -75,27 +78,49 @@ pub(super) async fn resume(
             "scan {id} compared other versions, or the same by other code; begin a new one"
         )));
     }
-    let partitions: Value = field(row, "partitions")?;
-    serde_json::from_value(partitions)
-        .map_err(|e| RegistryError::Failed(format!("read scan {id}: {e}")))
+    partitions(session, id).await
 }
 
-/// Adds a partition to the record.
+/// What a scan has found so far, partition by partition.
+pub(super) async fn partitions(
+    session: &Session,
+    id: Uuid,
+) -> Result<Vec<PartitionScan>, RegistryError> {
+    let rows = query(session, "read what the scan found", FOUND, &[&id]).await?;
+    let each = rows.iter().map(|row| {
+        serde_json::from_value(field::<Value>(row, "found")?)
+            .map_err(|e| RegistryError::Failed(format!("read scan {id}: {e}")))
+    });
+    each.collect()
+}
+
+/// Adds a partition to the record, and the pairs that were chosen in it.
+///
+/// # Errors
+/// [`RegistryError::Conflict`] when somebody else finished the scan, or recorded the partition;
+/// nothing is recorded then.
 pub(super) async fn add(
     session: &Session,
     id: Uuid,
     scan: &PartitionScan,
+    pairs: &[ChosenPair],
 ) -> Result<(), RegistryError> {
     let json = serde_json::to_value(scan)
         .map_err(|e| RegistryError::Failed(format!("write what was found: {e}")))?;
     let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     let (findings, keys) = (number(scan.findings()), number(scan.keys()));
     let expected = number(scan.expected);
-    let row: [&dyn Parameter; 5] = [&id, &json, &findings, &keys, &expected];
+    let chosen = ChosenColumns::of(pairs);
+    let mut row: Vec<&dyn Parameter> =
+        vec![&id, &scan.partition, &findings, &keys, &expected, &json];
+    row.extend(chosen.parameters());
     one(session, "record what was found", ADD, &row, id).await
 }
 
 /// Says that every partition was compared.
+///
+/// # Errors
+/// [`RegistryError::Conflict`] when somebody else finished the scan, or a partition is missing.
 pub(super) async fn finish(session: &Session, id: Uuid) -> Result<(), RegistryError> {
     one(session, "finish the scan", FINISH, &[&id], id).await
 }
@@ -110,7 +135,7 @@ async fn one(
     match query(session, what, sql, parameters).await?.len() {
         1 => Ok(()),
         _ => Err(RegistryError::Conflict(format!(
-            "{what}: scan {id} was finished by somebody else"
+            "{what}: somebody else resumed scan {id} as well; let one go on, or begin a new scan"
         ))),
     }
 }

@@ -68,10 +68,6 @@ struct Scan {
     order: Vec<Partition>,
     next: AtomicUsize,
     progress: watch::Sender<ScanProgress>,
-    /// The one session that records. Workers that finish at one moment wait for each other
-    /// here, and not for the lock of the scan's row, of which the database lets nobody wait
-    /// longer than `lock_timeout`: a disk that is slow for that long would end the scan.
-    recorder: tokio::sync::Mutex<Session>,
     found: Mutex<Vec<PartitionScan>>,
     /// Pairs that differ as expected which the log is to be asked about.
     chosen: Mutex<Choice>,
@@ -95,7 +91,8 @@ impl PgVerifier {
         progress: Option<watch::Sender<ScanProgress>>,
     ) -> Result<ScanReport, RegistryError> {
         let began = Instant::now();
-        let scan = Arc::new(self.begin(from, to, options, progress).await?);
+        let (scan, session) = self.begin(from, to, options, progress).await?;
+        let scan = Arc::new(scan);
         let mut workers = JoinSet::new();
         for _ in 0..options.workers.clamp(1, scan.order.len().max(1)) {
             workers.spawn(Arc::clone(&scan).work());
@@ -108,9 +105,8 @@ impl PgVerifier {
         }
         outcome?;
         let choice = locked(&scan.chosen).clone();
-        let recorder = scan.recorder.lock().await;
-        chosen::close(&recorder, scan.id, &choice).await?;
-        record::finish(&recorder, scan.id).await?;
+        chosen::close(&session, scan.id, &choice).await?;
+        record::finish(&session, scan.id).await?;
         Ok(scan.report(began.elapsed()))
     }
 
@@ -121,7 +117,7 @@ impl PgVerifier {
         to: &ProjectionSpec,
         options: &ScanOptions,
         progress: Option<watch::Sender<ScanProgress>>,
-    ) -> Result<Scan, RegistryError> {
+    ) -> Result<(Scan, Session), RegistryError> {
         let plan = PairPlan::of(from, to).map_err(|e| not_comparable(&e))?;
         let (from, to) = (self.side(from).await?, self.side(to).await?);
         check_logs(&from.row, &to.row)?;
@@ -146,9 +142,9 @@ impl PgVerifier {
         let mut choice = Choice::new(chosen::seed_of(id), options.chosen);
         let order = self.largest_first(&from.row, &to.row).await?;
         let done = |partition: &Partition| found.iter().any(|p| p.partition == partition.0);
-        let before = chosen::read(&session, id).await?.into_iter();
-        let before = before.filter(|(partition, _)| done(partition));
-        before.for_each(|(_, pair)| choice.add(pair));
+        for (_, pair) in chosen::read(&session, id).await? {
+            choice.add(pair);
+        }
         let (progress, rows_all) = (progress.unwrap_or_default(), order.1);
         let finished: u64 = found.iter().map(|p| p.rows_old + p.rows_new).sum();
         progress.send_replace(ScanProgress {
@@ -159,7 +155,7 @@ impl PgVerifier {
             rows_all,
             findings: found.iter().map(PartitionScan::findings).sum(),
         });
-        Ok(Scan {
+        let scan = Scan {
             verifier: self.clone(),
             id,
             from,
@@ -169,10 +165,10 @@ impl PgVerifier {
             order: order.0.into_iter().filter(|p| !done(p)).collect(),
             next: AtomicUsize::new(0),
             progress,
-            recorder: tokio::sync::Mutex::new(session),
             found: Mutex::new(found),
             chosen: Mutex::new(choice),
-        })
+        };
+        Ok((scan, session))
     }
 
     async fn side(&self, spec: &ProjectionSpec) -> Result<Side, RegistryError> {
@@ -254,13 +250,7 @@ impl Scan {
     ) -> Result<PartitionScan, RegistryError> {
         let (scan, choice) = self.partition(holder, partition).await?;
         let pairs = choice.into_pairs();
-        let recorder = self.recorder.lock().await;
-        // The rows first: a partition that is recorded has its rows.
-        if !pairs.is_empty() {
-            chosen::add(&recorder, self.id, partition.0, &pairs).await?;
-        }
-        record::add(&recorder, self.id, &scan).await?;
-        drop(recorder);
+        record::add(&holder.control, self.id, &scan, &pairs).await?;
         let mut all = locked(&self.chosen);
         pairs.into_iter().for_each(|pair| all.add(pair));
         Ok(scan)

@@ -16,17 +16,23 @@ use refold_local::testing;
 use refold_ports::conformance::store::Break;
 use refold_ports::conformance::store::StoreHarness;
 use refold_ports::conformance::store::fixtures::PARTITIONS;
+use refold_ports::conformance::store::fixtures::WIDE_V1;
+use refold_ports::conformance::store::fixtures::WIDE_V2;
 use refold_ports::conformance::store::fixtures::loaded;
 use refold_ports::registry::PromoteRequest;
 use refold_ports::registry::ReadModel;
 use refold_ports::registry::Registry;
+use refold_ports::registry::RegistryError;
 use refold_ports::sink::PartitionWriter;
 use refold_ports::sink::Sink;
 use refold_ports::sink::TakeOver;
 use refold_store_postgres::PgReadModel;
 use refold_store_postgres::PgRegistry;
+use refold_store_postgres::PgVerifier;
 use refold_store_postgres::PostgresSink;
 use refold_store_postgres::ReadOptions;
+use refold_store_postgres::ScanOptions;
+use refold_store_postgres::ScanReport;
 use refold_store_postgres::SessionOptions;
 use refold_store_postgres::migrate;
 use tokio_postgres::Client;
@@ -103,6 +109,23 @@ pub(crate) async fn run(store: &Postgres, sql: &str) {
 pub(crate) async fn count(store: &Postgres, sql: &str) -> i64 {
     let row = store.client().await.query_one(sql, &[]).await;
     row.expect("a count").get(0)
+}
+
+/// The scan of [`WIDE_V1`] and [`WIDE_V2`].
+pub(crate) async fn scan(
+    store: &Postgres,
+    options: &ScanOptions,
+) -> Result<ScanReport, RegistryError> {
+    let verifier = PgVerifier::new(&store.options);
+    verifier.scan_pair(&WIDE_V1, &WIDE_V2, options, None).await
+}
+
+/// The name of a leaf of [`WIDE_V2`].
+pub(crate) async fn new_leaf(store: &Postgres, partition: i32) -> String {
+    let leaf =
+        "select 'rm.v' || id || '_p' || $1::int from refold.versions where label = 'wide_v2'";
+    let row = store.client().await.query_one(leaf, &[&partition]).await;
+    row.expect("a leaf").get(0)
 }
 
 /// Looks at a condition until it holds.

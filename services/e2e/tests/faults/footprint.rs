@@ -38,12 +38,13 @@ create table public.held (partitions int, snapshots bigint);
 create function public.note_snapshots() returns trigger language plpgsql as $$
 begin
     insert into public.held
-        select jsonb_array_length(new.partitions), count(*) from pg_stat_activity a
+        select (select count(*) from refold.scan_partitions p where p.scan = new.scan), count(*)
+        from pg_stat_activity a
         where a.backend_xmin is not null and a.pid <> pg_backend_pid()
             and a.application_name <> 'refold-e2e';
     return null;
 end $$;
-create trigger note_snapshots after update of partitions on refold.verifications
+create trigger note_snapshots after insert on refold.scan_partitions
     for each row execute function public.note_snapshots()";
 
 /// A server that nobody else uses, and that gives out no number by itself.
