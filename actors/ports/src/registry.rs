@@ -1,6 +1,8 @@
 //! The registry: versions, their marks, barriers and the one row that says
 //! which version serves reads.
 
+mod ending;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -17,6 +19,9 @@ use refold_domain::spec::ProjectionSpec;
 use refold_domain::version::VersionId;
 use refold_domain::version::VersionState;
 
+pub use ending::ResetRequest;
+pub use ending::RetireRequest;
+
 /// What went wrong with the registry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
@@ -26,7 +31,7 @@ pub enum RegistryError {
     /// The stored fingerprint is another one.
     #[error(
         "version {label} was built by other code (stored {stored}, running {running}): \
-         a changed fold or row struct needs a new version number"
+         a changed fold or row struct needs a new version number, or `refold reset` for a build that never served"
     )]
     CodeChanged {
         /// The version.
@@ -415,21 +420,16 @@ pub trait Registry: Send + Sync {
         grace: Duration,
         actor: &str,
     ) -> Result<(), RegistryError>;
-}
 
-/// How a version is ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RetireRequest {
-    /// The version.
-    pub version: VersionId,
-    /// Only a build: a version that serves or served is refused.
-    pub abort: bool,
-    /// The generation that the caller saw, if it insists on it.
-    pub if_generation: Option<i64>,
-    /// Who asks, for the audit.
-    pub actor: String,
-    /// Why, for the audit.
-    pub reason: String,
+    /// Makes a version that failed one that nothing was built of yet, by the code of the
+    /// request: its tables, marks, gaps and parked events go, its epochs rise, so that whoever
+    /// wrote to it is refused, and what was compared and scanned of it proves nothing any more.
+    /// The projectors of a failed version lose their sessions, also when it is then refused.
+    ///
+    /// # Errors
+    /// [`RegistryError::Conflict`] when it has not failed, when the code is of another label, or
+    /// while a transaction is left that began before it failed.
+    async fn reset(&self, request: &ResetRequest) -> Result<(), RegistryError>;
 }
 
 /// One answer of the read model.

@@ -22,6 +22,7 @@ use refold_ports::registry::ReadAnswer;
 use refold_ports::registry::ReadError;
 use refold_ports::registry::ReadModel as _;
 use refold_ports::registry::RegistryError;
+use refold_ports::registry::ResetRequest;
 use refold_ports::registry::RetireRequest;
 use refold_ports::registry::VersionRow;
 
@@ -229,6 +230,16 @@ impl Registry for SimRegistry {
             let dropped = store.drop_retired(version, grace, &actor).await;
             switch::one_active(&world).await;
             dropped
+        })
+        .await
+    }
+
+    async fn reset(&self, request: &ResetRequest) -> Result<(), RegistryError> {
+        let request = request.clone();
+        self.ask(|world, store| async move {
+            let reset = store.reset(&request).await;
+            switch::one_active(&world).await;
+            reset
         })
         .await
     }

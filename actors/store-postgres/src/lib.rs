@@ -27,6 +27,7 @@ mod read_model;
 mod readable;
 mod registry;
 mod repair;
+mod reset;
 mod retire;
 mod session;
 mod shared_client;

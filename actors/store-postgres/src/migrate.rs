@@ -13,7 +13,7 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 15] = [
+const MIGRATIONS: [Migration; 16] = [
     Migration {
         number: 1,
         name: "control",
@@ -88,6 +88,11 @@ const MIGRATIONS: [Migration; 15] = [
         number: 15,
         name: "scan_partitions",
         sql: include_str!("../migrations/0015_scan_partitions.sql"),
+    },
+    Migration {
+        number: 16,
+        name: "reset",
+        sql: include_str!("../migrations/0016_reset.sql"),
     },
 ];
 

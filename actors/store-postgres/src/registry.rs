@@ -21,6 +21,7 @@ use refold_ports::registry::MarkRow;
 use refold_ports::registry::PromoteRequest;
 use refold_ports::registry::Promotion;
 use refold_ports::registry::RegistryError;
+use refold_ports::registry::ResetRequest;
 use refold_ports::registry::RetireRequest;
 use refold_ports::registry::VersionRow;
 use refold_projection::Compare;
@@ -30,6 +31,7 @@ use tokio_postgres::Row;
 
 use crate::barrier;
 use crate::promote;
+use crate::reset;
 use crate::retire;
 use crate::session::SessionOptions;
 use crate::transaction::Sessions;
@@ -147,7 +149,7 @@ fn mark_row(row: &Row) -> Result<MarkRow, RegistryError> {
 }
 
 /// The columns of a version as `refold.versions.columns` holds them.
-fn columns_json(spec: &ProjectionSpec) -> Value {
+pub(crate) fn columns_json(spec: &ProjectionSpec) -> Value {
     let columns = spec.columns.iter().map(|column| {
         let compare = match column.compare {
             Compare::Same => "same",
@@ -399,6 +401,10 @@ impl Registry for PgRegistry {
         actor: &str,
     ) -> Result<(), RegistryError> {
         retire::drop_retired(&self.sessions, version, grace, actor).await
+    }
+
+    async fn reset(&self, request: &ResetRequest) -> Result<(), RegistryError> {
+        reset::reset(&self.sessions, request).await
     }
 }
 

@@ -25,7 +25,8 @@ const RETIRED: &str = "select extract(epoch from clock_timestamp() - v.retired_a
 const DROP: &str = "select refold.drop_version($1, $2) as tables";
 
 /// Dropping many tables takes longer than changing a row.
-const DROP_SETTINGS: &str = "set local lock_timeout = '1s'; set local statement_timeout = '60s'";
+pub(crate) const DROP_SETTINGS: &str =
+    "set local lock_timeout = '1s'; set local statement_timeout = '60s'";
 
 /// Retires a version whose state, and what the request insists on, allow it.
 pub(crate) async fn retire(

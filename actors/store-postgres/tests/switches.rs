@@ -29,6 +29,7 @@ use tokio_postgres::Client;
 use support::Postgres;
 use support::eventually;
 use support::ready;
+use support::waiting;
 
 const SPECS: [ProjectionSpec; 3] = [WIDE_V1, WIDE_V2, WIDE_V3];
 
@@ -203,17 +204,6 @@ async fn of_a_switch_and_an_abort_at_once_one_is_refused() {
         };
         assert_eq!((serving, state), wanted);
     }
-}
-
-/// Waits until so many sessions of the database wait for a lock.
-async fn waiting(store: &Postgres, sessions: i64) {
-    let locked = "select count(*) from pg_stat_activity
-        where datname = current_database() and wait_event_type = 'Lock'";
-    let client = store.client().await;
-    eventually("sessions wait for a lock", async || {
-        count(&client, locked).await == sessions
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -45,6 +45,7 @@ pub use as_of::past_json;
 pub use health::serve_health;
 pub use retirement::RetireOptions;
 pub use retirement::drop_when_unread;
+pub use retirement::may_pass;
 pub use serving::DrainOptions;
 pub use shadow::ShadowDeps;
 

@@ -182,12 +182,23 @@ pub async fn drop_when_unread(
 ) -> Result<(), RegistryError> {
     let deadline = Instant::now() + grace + patience;
     loop {
-        match registry.drop_retired(version, grace, actor).await {
-            // The grace, a reader, a lock: all of them pass.
-            Err(RegistryError::Conflict(_) | RegistryError::Unreachable(_))
-                if Instant::now() < deadline => {}
-            outcome => return outcome,
+        let outcome = registry.drop_retired(version, grace, actor).await;
+        if !may_pass(&outcome, deadline).await {
+            return outcome;
         }
-        tokio::time::sleep(LOOK).await;
     }
+}
+
+/// Whether what stands in the way of a step (a grace, a reader, a lock) may pass before the
+/// deadline. Answers when it is time to try again.
+pub async fn may_pass(outcome: &Result<(), RegistryError>, deadline: Instant) -> bool {
+    let passes = matches!(
+        outcome,
+        Err(RegistryError::Conflict(_) | RegistryError::Unreachable(_))
+    );
+    if !passes || Instant::now() >= deadline {
+        return false;
+    }
+    tokio::time::sleep(LOOK).await;
+    true
 }

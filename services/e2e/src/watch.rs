@@ -1,4 +1,4 @@
-//! Looks at all marks all the time: none may ever move back.
+//! Looks at all marks all the time: none may ever move back, but by a reset, and no epoch at all.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,16 @@ use crate::psql::Psql;
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(10);
 
-const MARKS: &str = "select o.version, o.partition, o.next_offset, o.epoch from refold.offsets o";
+const MARKS: &str =
+    "select o.version, o.partition, o.next_offset, o.epoch, coalesce(v.reset_at::text, '')
+    from refold.offsets o join refold.versions v on v.id = o.version";
+
+/// The highest mark since the version was reset, and the highest epoch ever.
+struct Highest {
+    reset: String,
+    mark: i64,
+    epoch: i64,
+}
 
 /// A thread that watches `refold.offsets` of one database.
 #[derive(Debug)]
@@ -84,24 +93,34 @@ impl Drop for MarkWatch {
 }
 
 fn watch(shared: &Shared, mut session: Psql) {
-    let mut highest: BTreeMap<(String, String), (i64, i64)> = BTreeMap::new();
+    let mut highest: BTreeMap<(String, String), Highest> = BTreeMap::new();
     loop {
         // There is no such table before the first process came.
         let rows = session.ask(MARKS).unwrap_or_default();
         let mut complaints = Vec::new();
         for row in &rows {
-            let [version, partition, next, epoch] = row.as_slice() else {
+            let [version, partition, next, epoch, reset] = row.as_slice() else {
                 continue;
             };
-            let now = (next.parse().unwrap_or(-1), epoch.parse().unwrap_or(-1));
+            let (mark, epoch) = (next.parse().unwrap_or(-1), epoch.parse().unwrap_or(-1));
             let key = (version.clone(), partition.clone());
-            let before = highest.entry(key).or_insert(now);
-            if now.0 < before.0 || now.1 < before.1 {
+            let before = highest.entry(key).or_insert_with(|| Highest {
+                reset: reset.clone(),
+                mark,
+                epoch,
+            });
+            if before.reset != *reset && epoch > before.epoch {
+                before.reset.clone_from(reset);
+                before.mark = mark;
+            }
+            let highest = (before.mark, before.epoch);
+            if mark < highest.0 || epoch < highest.1 {
                 complaints.push(format!(
-                    "version {version} p{partition}: (mark, epoch) from {before:?} to {now:?}"
+                    "version {version} p{partition}: (mark, epoch) from {highest:?} to {:?}",
+                    (mark, epoch)
                 ));
             }
-            *before = (now.0.max(before.0), now.1.max(before.1));
+            (before.mark, before.epoch) = (mark.max(highest.0), epoch.max(highest.1));
         }
         let mut seen = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         seen.looks += u64::from(!rows.is_empty());

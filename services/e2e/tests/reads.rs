@@ -16,6 +16,8 @@ mod freshness;
 mod history;
 #[path = "reads/pooler.rs"]
 mod pooler;
+#[path = "reads/resetting.rs"]
+mod resetting;
 #[path = "reads/scene.rs"]
 mod scene;
 #[path = "reads/shadow.rs"]

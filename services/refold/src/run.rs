@@ -76,6 +76,7 @@ fn dispatch(command: Command, projections: &Projections) -> Result<ExitCode, Fai
         Command::List(args) => runtime.block_on(command::list::run(args)),
         Command::Parked(args) => runtime.block_on(command::parked::run(args)),
         Command::Retire(args) => runtime.block_on(command::retire::run(args)),
+        Command::Reset(args) => runtime.block_on(command::reset::run(args, projections)),
         Command::Abort(args) => runtime.block_on(command::retire::abort(args)),
         Command::Load(args) => runtime.block_on(command::load::run(args)),
         Command::Chaos(args) => runtime.block_on(command::chaos::run(args, projections)),

@@ -3,6 +3,7 @@
 mod lifecycle;
 mod promotion;
 mod reads;
+mod reset;
 mod retirement;
 
 use refold_domain::cutover::Gate;
@@ -23,6 +24,7 @@ pub fn cases() -> Vec<Case> {
         lifecycle::cases(),
         promotion::cases(),
         reads::cases(),
+        reset::cases(),
         retirement::cases(),
     ]
     .concat()

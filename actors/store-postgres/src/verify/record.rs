@@ -66,6 +66,11 @@ pub(super) async fn resume(
         let sentence = format!("scan {id} is finished; begin a new one");
         return Err(RegistryError::Conflict(sentence));
     }
+    if field::<bool>(row, "was_reset")? {
+        return Err(RegistryError::Conflict(format!(
+            "a version of scan {id} was reset since; begin a new scan"
+        )));
+    }
     let versions: (i64, i64) = (field(row, "version_from")?, field(row, "version_to")?);
     let code: (Option<String>, Option<String>) = (field(row, "code_from")?, field(row, "code_to")?);
     let rule: Option<String> = field(row, "rule")?;

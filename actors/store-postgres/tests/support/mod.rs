@@ -137,6 +137,16 @@ pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> b
     }
 }
 
+/// Waits until so many sessions of the database wait for a lock.
+pub(crate) async fn waiting(store: &Postgres, sessions: i64) {
+    let locked = "select count(*) from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'";
+    eventually("sessions wait for a lock", async || {
+        count(store, locked).await == sessions
+    })
+    .await;
+}
+
 /// Loads ten rows into every partition of a version and makes it ready.
 pub(crate) async fn ready(store: &Postgres, spec: &ProjectionSpec) -> VersionId {
     for partition in 0..PARTITIONS {

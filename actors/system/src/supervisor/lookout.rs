@@ -58,9 +58,14 @@ async fn not_projected(shared: &Shared) -> Option<String> {
         }
     };
     let version = versions.into_iter().find(|v| v.id == shared.version)?;
-    // What failed says so itself, with its reason.
-    let ended = [VersionState::Retired, VersionState::Dropped].contains(&version.state);
-    ended.then(|| format!("{} is {} and not projected", version.label, version.state))
+    if version.state.is_projected() {
+        return None;
+    }
+    let sentence = format!("{} is {} and not projected", version.label, version.state);
+    Some(match version.note {
+        Some(note) if version.state == VersionState::Failed => format!("{sentence}: {note}"),
+        _ => sentence,
+    })
 }
 
 async fn measure_ends(shared: &Shared, partitions: &[Partition]) {

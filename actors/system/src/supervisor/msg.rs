@@ -21,7 +21,7 @@ pub(crate) enum SupervisorMsg {
     ReachedEnd(Partition),
     /// Epochs as the registry shows them.
     Epochs(Vec<(Partition, i64)>),
-    /// The version is not projected any more: retired or dropped.
+    /// The version is not projected any more: failed, retired or dropped.
     NotProjected(String),
     /// Let every projector finish what it has in a transaction, then end.
     Drain,

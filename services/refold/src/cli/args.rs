@@ -20,6 +20,7 @@ use super::KafkaArgs;
 use super::LogArgs;
 use super::ParkedArgs;
 use super::Percent;
+use super::ResetArgs;
 use super::RetireArgs;
 use super::Share;
 use super::ThrottleArgs;
@@ -70,6 +71,8 @@ pub enum Command {
     Retire(RetireArgs),
     /// Give a build up: its projectors are refused from now on, and its tables go.
     Abort(AbortArgs),
+    /// Begin a build once more, by the code of this program: all that was built of it goes.
+    Reset(ResetArgs),
     /// Read at a fixed rate and report latencies and failed reads.
     Load(LoadArgs),
     /// Inject faults into a private stack and prove that they changed nothing.

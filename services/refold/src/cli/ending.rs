@@ -1,4 +1,4 @@
-//! The flags of the commands that end a version.
+//! The flags of the commands that end a version, or begin it once more.
 
 use std::time::Duration;
 
@@ -24,6 +24,29 @@ pub struct AbortArgs {
     /// What both commands share.
     #[command(flatten)]
     pub ending: EndingArgs,
+}
+
+/// `reset`
+#[derive(Debug, Args)]
+pub struct ResetArgs {
+    /// The version to build again. One that never served: building, ready or failed.
+    #[arg(long = "version", id = "projection_version", value_name = "VERSION")]
+    pub version: String,
+    /// Its name once more: what was built of it goes.
+    #[arg(long, value_name = "VERSION")]
+    pub confirm: Option<String>,
+    /// How long to wait for its projectors and for transactions that may still read it.
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    pub patience: Duration,
+    /// Why, for the audit and the version's note.
+    #[arg(long, default_value = "built again by hand")]
+    pub reason: String,
+    /// Who asks, for the audit.
+    #[arg(long, env = "REFOLD_ACTOR", default_value = "operator")]
+    pub actor: String,
+    /// The database.
+    #[command(flatten)]
+    pub store: StoreArgs,
 }
 
 /// Which version ends, and how.

@@ -30,6 +30,7 @@ pub use count::Percent;
 pub use count::Share;
 pub use ending::AbortArgs;
 pub use ending::EndingArgs;
+pub use ending::ResetArgs;
 pub use ending::RetireArgs;
 pub use exit::Failure;
 pub use exit::Kind;

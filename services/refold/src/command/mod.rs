@@ -13,6 +13,7 @@ pub(crate) mod load;
 pub(crate) mod parked;
 pub(crate) mod projector;
 pub(crate) mod repair;
+pub(crate) mod reset;
 pub(crate) mod retire;
 pub(crate) mod seed;
 pub(crate) mod verify;

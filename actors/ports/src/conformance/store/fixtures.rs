@@ -103,6 +103,11 @@ pub const WIDE_V1_CHANGED: ProjectionSpec = ProjectionSpec {
     code: Fingerprint(99),
     ..WIDE_V1
 };
+/// The second version's label with another fold and another last column.
+pub const WIDE_V2_CHANGED: ProjectionSpec = ProjectionSpec {
+    code: Fingerprint(98),
+    ..wide(2, KeyType::Int8, &WIDE_NEW)
+};
 /// A projection with `uuid` keys.
 pub const BY_UUID: ProjectionSpec = ProjectionSpec {
     name: "by_uuid",

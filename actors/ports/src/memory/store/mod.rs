@@ -11,6 +11,7 @@ mod promote;
 mod read;
 mod registry;
 mod render;
+mod reset;
 mod seen;
 mod state;
 mod writer;

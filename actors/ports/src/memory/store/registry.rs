@@ -23,6 +23,7 @@ use crate::registry::PromoteRequest;
 use crate::registry::Promotion;
 use crate::registry::Registry;
 use crate::registry::RegistryError;
+use crate::registry::ResetRequest;
 use crate::registry::RetireRequest;
 use crate::registry::VersionRow;
 
@@ -149,6 +150,10 @@ impl Registry for MemoryStore {
         actor: &str,
     ) -> Result<(), RegistryError> {
         self.reached()?.drop_retired(version, grace, actor)
+    }
+
+    async fn reset(&self, request: &ResetRequest) -> Result<(), RegistryError> {
+        self.reached()?.reset(request)
     }
 }
 

@@ -76,6 +76,8 @@ pub(super) struct Version {
 #[derive(Debug)]
 pub(super) struct Mark {
     pub(super) epoch: i64,
+    /// Whether it was taken over since it was made or reset.
+    pub(super) begun: bool,
     pub(super) start: Offset,
     pub(super) next: Offset,
     pub(super) last_record: Option<RecordFingerprint>,
@@ -166,7 +168,14 @@ impl State {
             let lost = TakeOver::lost(partition, &row.label, mark.epoch);
             return Err(StoreError::Fenced(lost));
         }
-        let switch = self.next_switch((version, partition), mark.next);
+        if !mark.begun {
+            let epoch = mark.epoch;
+            let mark = self.mark(version, partition)?;
+            *mark = Mark::at(start, Sums::zero(&spec.sum_layout()));
+            mark.epoch = epoch;
+        }
+        let next = self.mark(version, partition)?.next;
+        let switch = self.next_switch((version, partition), next);
         let keeps = self.lacks(Omission::NewEpoch);
         let mark = self.mark(version, partition)?;
         mark.epoch += i64::from(!keeps || mark.epoch == 0);
@@ -325,9 +334,10 @@ impl State {
 }
 
 impl Mark {
-    fn at(start: Offset, sums: Sums) -> Self {
+    pub(super) fn at(start: Offset, sums: Sums) -> Self {
         Self {
             epoch: 0,
+            begun: true,
             start,
             next: start,
             last_record: None,
