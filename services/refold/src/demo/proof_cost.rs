@@ -1,8 +1,8 @@
 //! `bench proof-cost`: what the proof takes, and that it finds nothing where nothing is,
 //! while both versions go on with a moving tail.
 //!
-//! At the end all of it is done once more while the log stands still, and the database itself
-//! compares the same tables with EXCEPT in both directions: what a scan would have to beat.
+//! At the end the sums are compared as often and the tables once while the log stands still, and
+//! the database itself compares these with EXCEPT in both directions: what a scan would have to beat.
 
 mod finer;
 
