@@ -421,14 +421,14 @@ pub trait Registry: Send + Sync {
         actor: &str,
     ) -> Result<(), RegistryError>;
 
-    /// Makes a version that failed one that nothing was built of yet, by the code of the
-    /// request: its tables, marks, gaps and parked events go, its epochs rise, so that whoever
-    /// wrote to it is refused, and what was compared and scanned of it proves nothing any more.
-    /// The projectors of a failed version lose their sessions, also when it is then refused.
+    /// Makes a build one that has not begun, by the code of the request. It fails, and its
+    /// projectors lose their sessions; then its tables, marks, gaps and parked events go, its epochs
+    /// rise, and what was compared and scanned of it proves nothing any more.
     ///
     /// # Errors
-    /// [`RegistryError::Conflict`] when it has not failed, when the code is of another label, or
-    /// while a transaction is left that began before it failed.
+    /// [`RegistryError::Conflict`] when it serves, served or has ended, or the code is of another
+    /// label: nothing has changed. Also while a transaction is left that began before it failed:
+    /// it stays failed, and asking again goes on.
     async fn reset(&self, request: &ResetRequest) -> Result<(), RegistryError>;
 }
 

@@ -44,7 +44,7 @@ const REGISTER: &str = include_str!("sql/registry_register.sql");
 const MARKS: &str = include_str!("sql/registry_marks.sql");
 const READINESS: &str = include_str!("sql/registry_readiness.sql");
 const MAKE_READY: &str = include_str!("sql/registry_make_ready.sql");
-const FAIL: &str = include_str!("sql/registry_fail.sql");
+pub(crate) const FAIL: &str = include_str!("sql/registry_fail.sql");
 const ACTIVE: &str = "select version, generation from refold.active where name = $1";
 const LEARN_TOPIC_ID: &str =
     "update refold.versions set topic_id = $2 where id = $1 and topic_id is null";

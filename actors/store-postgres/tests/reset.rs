@@ -169,10 +169,8 @@ async fn a_mark_that_is_made_while_a_version_is_reset_is_reset_as_well() {
     );
     taker.batch_execute(&take).await.expect("a take-over");
     let registry = PgRegistry::new(&store.options);
-    let reset = tokio::spawn(async move {
-        registry.fail(version, "the fold is wrong").await?;
-        registry.reset(&again(version, &WIDE_V2_CHANGED)).await
-    });
+    let reset =
+        tokio::spawn(async move { registry.reset(&again(version, &WIDE_V2_CHANGED)).await });
     waiting(&store, 1).await;
     taker.batch_execute("commit").await.expect("it is taken");
     reset.await.expect("no panic").expect("it is reset");
@@ -196,10 +194,7 @@ async fn of_a_switch_and_a_reset_at_once_one_is_refused() {
         let order = compared(&registry, (old, &WIDE_V1), (new, &WIDE_V2)).await;
         let (one, other) = (registry.clone(), registry.clone());
         let switch = async move { one.promote(&order, &WIDE_V1, &WIDE_V2).await };
-        let reset = async move {
-            other.fail(new, "the fold is wrong").await?;
-            other.reset(&again(new, &WIDE_V2)).await
-        };
+        let reset = async move { other.reset(&again(new, &WIDE_V2)).await };
 
         let holder = store.client().await;
         let hold = format!("begin; select 1 from refold.versions where id = {new} for update");

@@ -21,7 +21,7 @@ pub struct RetireRequest {
 /// How a version is built again.
 #[derive(Debug, Clone)]
 pub struct ResetRequest {
-    /// The version, which failed.
+    /// The version, a build: building, ready or failed.
     pub version: VersionId,
     /// The projection of the same label that builds it from now on.
     pub spec: ProjectionSpec,

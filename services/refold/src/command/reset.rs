@@ -36,12 +36,6 @@ pub(crate) async fn run(args: ResetArgs, projections: &Projections) -> Result<Ex
             ),
         ));
     }
-    // Two steps: whatever ends this in between leaves a version that failed, which nobody reads or
-    // promotes, and that asking once more resets.
-    if version.state != VersionState::Failed {
-        let reason = format!("to be built again: {}", args.reason);
-        registry.fail(version.id, &reason).await?;
-    }
     let request = ResetRequest {
         version: version.id,
         spec: projection.spec().clone(),

@@ -1,4 +1,4 @@
-//! From failed to building.
+//! From building, ready or failed to building.
 
 use refold_domain::parking::ParkedEvent;
 use refold_domain::position::Offset;
@@ -37,7 +37,7 @@ use crate::store_cases;
 
 pub(super) fn cases() -> Vec<Case> {
     store_cases![
-        only_a_version_that_failed_is_reset,
+        only_a_build_is_reset,
         a_version_that_is_reset_begins_where_it_is_taken_over,
         whoever_wrote_before_a_reset_writes_no_more,
         a_reset_version_is_built_by_other_code_and_columns,
@@ -67,25 +67,34 @@ async fn fail_and_reset(
     expect_equal("its state", &state, &VersionState::Building)
 }
 
-async fn only_a_version_that_failed_is_reset(harness: &dyn StoreHarness) -> Result<(), Failure> {
+async fn only_a_build_is_reset(harness: &dyn StoreHarness) -> Result<(), Failure> {
     let (old, new) = ready_pair(harness).await?;
     let registry = harness.registry();
     let refused = registry.reset(&again(old.version, &WIDE_V1)).await;
     expect_error("a reset of what serves", refused, is_conflict)?;
-    let refused = registry.reset(&again(new.version, &WIDE_V2)).await;
-    expect_error("a reset of what is ready", refused, is_conflict)?;
-    let marks = registry.marks(new.version).await?;
-    expect("its tables are there", marks.iter().all(|m| m.has_leaf))?;
-    registry.fail(new.version, "the fold is wrong").await?;
     let refused = registry.reset(&again(new.version, &WIDE_V1)).await;
     expect_error("code of another label", refused, is_conflict)?;
     let state = state_of(harness, new.version).await?;
-    expect_equal("its state", &state, &VersionState::Failed)?;
-    registry.reset(&again(new.version, &WIDE_V2)).await?;
-    let refused = registry.reset(&again(new.version, &WIDE_V2)).await;
-    expect_error("a second reset", refused, is_conflict)?;
-    registry.retire(new.version, "a case", "enough").await?;
-    let refused = registry.reset(&again(new.version, &WIDE_V2)).await;
+    expect_equal("the state of what is ready", &state, &VersionState::Ready)?;
+    let marks = registry.marks(new.version).await?;
+    expect("its tables are there", marks.iter().all(|m| m.has_leaf))?;
+    // Ready, then building: both are builds.
+    for _ in 0..2 {
+        registry.reset(&again(new.version, &WIDE_V2)).await?;
+        let state = state_of(harness, new.version).await?;
+        expect_equal("its state", &state, &VersionState::Building)?;
+    }
+    ready(harness, &WIDE_V2).await?;
+    let pair = ((old.version, &WIDE_V1), (new.version, &WIDE_V2));
+    let barrier = compared_barrier(harness, pair.0, pair.1).await?;
+    let order = request(new.version, barrier);
+    registry.promote(&order, &WIDE_V1, &WIDE_V2).await?;
+    let refused = registry.reset(&again(old.version, &WIDE_V1)).await;
+    expect_error("a reset of the way back", refused, is_conflict)?;
+    let state = state_of(harness, old.version).await?;
+    expect_equal("its state", &state, &VersionState::Previous)?;
+    registry.retire(old.version, "a case", "enough").await?;
+    let refused = registry.reset(&again(old.version, &WIDE_V1)).await;
     expect_error("a reset of what is retired", refused, is_conflict)
 }
 

@@ -1,4 +1,4 @@
-//! A version that failed is built again.
+//! A build that came to nothing is built again.
 
 use refold_domain::position::Offset;
 use refold_domain::sums::Sums;
@@ -14,9 +14,9 @@ impl State {
     pub(super) fn reset(&mut self, request: &ResetRequest) -> Result<(), RegistryError> {
         let (version, spec) = (request.version, &request.spec);
         let row = self.row(version)?;
-        if row.state != VersionState::Failed {
+        if !row.state.may_be_aborted() {
             return Err(RegistryError::Conflict(format!(
-                "{} is {}; only a version that failed is built again",
+                "{} is {}; only a build that never served is reset",
                 row.label, row.state
             )));
         }
@@ -24,8 +24,12 @@ impl State {
             let sentence = format!("{} is no code for {}", spec.label(), row.label);
             return Err(RegistryError::Conflict(sentence));
         }
+        let was = row.state;
         row.code_hash = spec.code_hash();
         row.note = Some(request.reason.clone());
+        if was != VersionState::Failed {
+            self.step(version, VersionState::Failed)?;
+        }
         self.step(version, VersionState::Building)?;
         if let Some(again) = self.versions.get_mut(&version) {
             again.spec = spec.clone();
