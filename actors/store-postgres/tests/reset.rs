@@ -28,6 +28,7 @@ use refold_store_postgres::ScanOptions;
 use support::Postgres;
 use support::compared;
 use support::count;
+use support::one_behind_the_other;
 use support::ready;
 use support::run;
 use support::scan;
@@ -196,23 +197,9 @@ async fn of_a_switch_and_a_reset_at_once_one_is_refused() {
         let switch = async move { one.promote(&order, &WIDE_V1, &WIDE_V2).await };
         let reset = async move { other.reset(&again(new, &WIDE_V2)).await };
 
-        let holder = store.client().await;
-        let hold = format!("begin; select 1 from refold.versions where id = {new} for update");
-        holder.batch_execute(&hold).await.expect("a lock");
-        let (switch, reset) = if switch_first {
-            let switch = tokio::spawn(switch);
-            waiting(&store, 1).await;
-            (switch, tokio::spawn(reset))
-        } else {
-            let reset = tokio::spawn(reset);
-            waiting(&store, 1).await;
-            (tokio::spawn(switch), reset)
-        };
-        waiting(&store, 2).await;
-        holder.batch_execute("commit").await.expect("no lock");
-
-        let (switch, reset) = (switch.await, reset.await);
-        let (switch, reset) = (switch.expect("no panic"), reset.expect("no panic"));
+        let hold = format!("select 1 from refold.versions where id = {new} for update");
+        let (switch, reset) =
+            one_behind_the_other(&store, &hold, switch_first, switch, reset).await;
         let switched = switch.as_ref().is_ok_and(|promotion| promotion.changed);
         let done = (switched, reset.is_ok());
         assert_eq!(done, (switch_first, !switch_first), "{switch:?}, {reset:?}");

@@ -28,8 +28,8 @@ use tokio_postgres::Client;
 
 use support::Postgres;
 use support::eventually;
+use support::one_behind_the_other;
 use support::ready;
-use support::waiting;
 
 const SPECS: [ProjectionSpec; 3] = [WIDE_V1, WIDE_V2, WIDE_V3];
 
@@ -173,23 +173,8 @@ async fn of_a_switch_and_an_abort_at_once_one_is_refused() {
         let switch = async move { try_switch(&one, (new, &WIDE_V2)).await };
         let abort = async move { other.retire_as(&request).await };
 
-        let holder = store.client().await;
-        let hold = "begin; select 1 from refold.active where name = 'wide' for update";
-        holder.batch_execute(hold).await.expect("a lock");
-        let (switch, abort) = if switch_first {
-            let switch = tokio::spawn(switch);
-            waiting(&store, 1).await;
-            (switch, tokio::spawn(abort))
-        } else {
-            let abort = tokio::spawn(abort);
-            waiting(&store, 1).await;
-            (tokio::spawn(switch), abort)
-        };
-        waiting(&store, 2).await;
-        holder.batch_execute("commit").await.expect("no lock");
-
-        let (switch, abort) = (switch.await, abort.await);
-        let (switch, abort) = (switch.expect("no panic"), abort.expect("no panic"));
+        let hold = "select 1 from refold.active where name = 'wide' for update";
+        let (switch, abort) = one_behind_the_other(&store, hold, switch_first, switch, abort).await;
         assert_eq!(
             (switch, abort.is_ok()),
             (switch_first, !switch_first),

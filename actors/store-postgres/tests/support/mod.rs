@@ -147,6 +147,33 @@ pub(crate) async fn waiting(store: &Postgres, sessions: i64) {
     .await;
 }
 
+/// What two come to who wait for a lock that `hold` takes, in the order in which they came: `one`
+/// first, or `other`.
+pub(crate) async fn one_behind_the_other<A: Send + 'static, B: Send + 'static>(
+    store: &Postgres,
+    hold: &str,
+    one_first: bool,
+    one: impl Future<Output = A> + Send + 'static,
+    other: impl Future<Output = B> + Send + 'static,
+) -> (A, B) {
+    let holder = store.client().await;
+    let hold = format!("begin; {hold}");
+    holder.batch_execute(&hold).await.expect("a lock");
+    let (one, other) = if one_first {
+        let one = tokio::spawn(one);
+        waiting(store, 1).await;
+        (one, tokio::spawn(other))
+    } else {
+        let other = tokio::spawn(other);
+        waiting(store, 1).await;
+        (tokio::spawn(one), other)
+    };
+    waiting(store, 2).await;
+    holder.batch_execute("commit").await.expect("no lock");
+    let (one, other) = (one.await, other.await);
+    (one.expect("no panic"), other.expect("no panic"))
+}
+
 /// Loads ten rows into every partition of a version and makes it ready.
 pub(crate) async fn ready(store: &Postgres, spec: &ProjectionSpec) -> VersionId {
     for partition in 0..PARTITIONS {
