@@ -68,7 +68,7 @@ fn refusal<T: std::fmt::Debug>(outcome: Result<T, RegistryError>) -> String {
 }
 
 #[tokio::test]
-async fn tables_view_and_scans_of_before_a_reset_are_gone() {
+async fn what_was_built_found_and_scanned_before_a_reset_is_gone() {
     let store = Postgres::fresh().await;
     ready(&store, &WIDE_V1).await;
     let new = ready(&store, &WIDE_V2).await;
@@ -81,8 +81,20 @@ async fn tables_view_and_scans_of_before_a_reset_are_gone() {
     assert_eq!(count(&store, RELATIONS).await, i64::from(PARTITIONS) + 1);
     assert_eq!(count(&store, SCANS).await, 1);
 
+    let found = format!(
+        "insert into refold.gaps (version, partition, at_offset, key, expected, found)
+             values ({new}, 0, 5, 'an account', 2, 4);
+         insert into refold.parked_events (version, partition, at_offset, key, reason)
+             values ({new}, 1, 6, 'another one', 'no such event')"
+    );
+    run(&store, &found).await;
+    let put_aside = "select (select count(*) from refold.gaps)
+        + (select count(*) from refold.parked_events)";
+    assert_eq!(count(&store, put_aside).await, 2);
+
     fail_and_reset(&store, new, &WIDE_V2).await;
     assert_eq!(count(&store, RELATIONS).await, 0);
+    assert_eq!(count(&store, put_aside).await, 0);
     // The same code and the same rows once more: the scan was of the rows of before.
     assert_eq!(ready(&store, &WIDE_V2).await, new);
     assert_eq!(count(&store, RELATIONS).await, i64::from(PARTITIONS) + 1);
