@@ -43,10 +43,20 @@ pub(crate) async fn run(args: ResetArgs, projections: &Projections) -> Result<Ex
         reason: args.reason,
     };
     let deadline = Instant::now() + args.patience;
-    let mut outcome = registry.reset(&request).await;
-    while may_pass(&outcome, deadline).await {
-        outcome = registry.reset(&request).await;
-    }
+    let outcome = loop {
+        let outcome = registry.reset(&request).await;
+        // What came to serve, or has ended, since it was looked at does not pass.
+        if outcome.is_err()
+            && let Ok(now) = registry.version(label).await
+            && let Some(reason) = refusal(now.state)
+        {
+            let sentence = format!("{label} {reason}");
+            return Err(Failure::new(Kind::Refused, sentence));
+        }
+        if !may_pass(&outcome, deadline).await {
+            break outcome;
+        }
+    };
     match outcome {
         Ok(()) => {
             println!(
