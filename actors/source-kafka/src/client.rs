@@ -29,9 +29,6 @@ const OTHER_CLUSTER_FACILITY: &str = "CLUSTERID";
 /// deleted and created again is read on at the old offset without an event.
 const METADATA_FACILITY: &str = "METADATA";
 
-/// Most log lines and errors served at once, should they come faster than they are served.
-const EVENTS_PER_SERVE: usize = 10_000;
-
 /// What librdkafka said about a client as a whole.
 #[derive(Debug, Default)]
 pub(crate) struct Events {
@@ -128,6 +125,8 @@ fn not_started(error: &KafkaError) -> SourceError {
 pub(crate) struct Client {
     consumer: Arc<Consumer>,
     config: KafkaConfig,
+    /// Held while lines are served: several readers share a client.
+    serving: Mutex<()>,
 }
 
 impl Client {
@@ -140,6 +139,7 @@ impl Client {
         Ok(Self {
             consumer: Arc::new(consumer),
             config: config.clone(),
+            serving: Mutex::new(()),
         })
     }
 
@@ -173,11 +173,17 @@ impl Client {
         self.config.deadline()
     }
 
-    /// Serves all waiting log lines and errors. They queue up in the client
-    /// until somebody does, so every read does.
+    /// Serves all waiting log lines and errors, and returns when every one that
+    /// was there at the call is noted. They queue up in the client until
+    /// somebody does, so every read does.
     pub(crate) fn serve(&self) {
+        // One at a time: a line that another reader has taken from the queue and not noted yet
+        // would be missed, and what was fetched behind it taken for the log that was opened. For
+        // the same reason there is no most: a topic of a thousand partitions is a thousand lines
+        // in each answer, and the one that counts may be the last.
+        let _alone = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
         let events = self.consumer.context();
-        for _ in 0..EVENTS_PER_SERVE {
+        loop {
             let before = events.count.load(Ordering::Relaxed);
             // Errors reach `Events` before they are returned here.
             let _ = self.consumer.poll(Duration::ZERO);
@@ -220,6 +226,7 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::created_topic;
 
     fn client() -> Client {
         Client::start(&KafkaConfig::new("127.0.0.1:1"), Purpose::Questions)
@@ -243,6 +250,35 @@ mod tests {
             Err(wrong) => assert!(!wrong.is_transient(), "{wrong}"),
             Ok(_) => panic!("a client without the certificates that it must trust"),
         }
+    }
+
+    /// The line that tells of another log may stand behind any number of others.
+    #[tokio::test]
+    async fn all_lines_that_wait_are_served_at_once() {
+        const MANY: usize = 12_000;
+        let (brokers, topic) = created_topic("talkative").await;
+        let client = Client::start(&KafkaConfig::new(brokers), Purpose::Questions).expect("starts");
+        let heard = || client.consumer().context().count.load(Ordering::Relaxed);
+        let ask = || {
+            let answer = client
+                .consumer()
+                .fetch_metadata(Some(&topic), Duration::from_secs(30));
+            answer.expect("an answer");
+        };
+        // The first question connects as well, which is worth lines of its own.
+        ask();
+        client.serve();
+        let connected = heard();
+        ask();
+        client.serve();
+        let lines = (heard() - connected).max(1);
+        let before = heard();
+        for _ in 0..MANY.div_ceil(lines) {
+            ask();
+        }
+        client.serve();
+        let served = heard() - before;
+        assert!(served >= MANY, "{served} of at least {MANY} lines at once");
     }
 
     #[test]
