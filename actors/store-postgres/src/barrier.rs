@@ -21,7 +21,6 @@ use serde_json::json;
 use tokio_postgres::Row;
 
 use crate::parameter::Parameter;
-use crate::registry::SETTINGS;
 use crate::registry::refuse;
 use crate::registry::state_of;
 use crate::transaction::Sessions;
@@ -40,7 +39,9 @@ const RECORD_PROOF: &str = include_str!("sql/barrier_record_proof.sql");
 
 /// The settings of a transaction that does not wait for the disk, nor for a standby. A barrier is
 /// of use to one switch, whose commit waits for both and stands behind it in the server's log: a
-/// crash that takes the barrier takes what rests on it as well. Meanwhile the marks are locked.
+/// crash that takes the barrier takes what rests on it as well. So it is with its comparison:
+/// whoever wants to know what it found does not wait for the disk either. While a barrier is set
+/// the marks are locked.
 const UNHURRIED: &str = "set local lock_timeout = '1s'; set local statement_timeout = '3s'; \
     set local synchronous_commit = off";
 
@@ -294,8 +295,7 @@ async fn record(
 ) -> Result<(VersionId, VersionId), RegistryError> {
     let found: Vec<Value> = differences.iter().map(difference_json).collect();
     let transaction = sessions.start(&[RECORD_PROOF]).await?;
-    // This one waits for the disk, so that little is left to write for the switch behind it.
-    let xid = transaction.begin(SETTINGS).await?;
+    let xid = transaction.begin(UNHURRIED).await?;
     let recorded = transaction
         .with(xid)
         .one_and_commit(

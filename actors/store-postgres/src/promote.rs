@@ -41,6 +41,7 @@ use crate::registry::refuse;
 use crate::registry::state_of;
 use crate::stored::confirm;
 use crate::stored::durability;
+use crate::stored::flush;
 use crate::stored::stored;
 use crate::transaction::Sessions;
 use crate::transaction::Transaction;
@@ -72,6 +73,11 @@ pub(crate) async fn promote(
     request: &PromoteRequest,
     specs: Specs<'_>,
 ) -> Result<Promotion, RegistryError> {
+    if request.barrier > 0 {
+        // Its commit would write what the batches up to the barrier left to be written, too, while
+        // the rows are locked.
+        flush(sessions).await?;
+    }
     let transaction = sessions.start(&PREPARED).await?;
     let started = transaction.begun();
     let (xid, found) = futures::join!(

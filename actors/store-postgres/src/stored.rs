@@ -20,6 +20,11 @@ use crate::transaction::field;
 
 const STORED: &str = include_str!("sql/promote_stored.sql");
 const CONFIRM: &str = include_str!("sql/promote_confirm.sql");
+const FLUSH: &str = include_str!("sql/promote_flush.sql");
+
+/// The settings of a transaction that waits for the disk of this server and for no standby.
+const HERE: &str = "set local lock_timeout = '1s'; set local statement_timeout = '3s'; \
+    set local synchronous_commit = local";
 
 /// The promotion that made the active version active.
 pub(crate) async fn stored(
@@ -67,6 +72,17 @@ fn gates_of(stored: Value) -> Result<Vec<GateReport>, RegistryError> {
         })
     });
     Ok(reports.collect())
+}
+
+/// Has the server write to its disk what was committed before, however its own commit ended, and
+/// holds no row meanwhile.
+///
+/// # Errors
+/// [`RegistryError::Unreachable`]; what comes next may have to wait for it itself.
+pub(crate) async fn flush(sessions: &Sessions) -> Result<(), RegistryError> {
+    let transaction = sessions.begin(HERE).await?;
+    let flushed = transaction.one_and_commit("wait for the disk", FLUSH, &[]);
+    flushed.await.map(drop)
 }
 
 /// Who has what was committed before, however its own commit ended: waits for the synchronous
