@@ -35,7 +35,7 @@ pub struct WriteBatch {
     pub gaps: Vec<EventGap>,
     /// Events of this range that were put aside.
     pub parked: Vec<ParkedEvent>,
-    /// Whether the reader had reached the end of the log at `range.to`.
+    /// Whether `range.to` is the end of the log, or past the end that it had when it was asked last.
     pub at_log_end: bool,
 }
 

@@ -176,6 +176,9 @@ pub struct Observed {
     pub end: Offset,
     /// When `end` was learnt.
     pub end_measured: Option<SystemTime>,
+    /// The end of the log that the last question was answered with, exclusive; `None` where it was
+    /// not answered, and before the first. Unlike `end` it does not move with the mark.
+    pub asked_end: Option<Offset>,
     /// When the last transaction was committed.
     pub last_commit: Option<SystemTime>,
     /// What the throttle holds it for, while it does.
@@ -209,6 +212,7 @@ impl Observed {
             clear_to: Offset(0),
             end: Offset(0),
             end_measured: None,
+            asked_end: None,
             last_commit: None,
             held: Held::default(),
             duty: Duty::WHOLE,

@@ -195,6 +195,7 @@ fn options(chance: &Chance) -> ProjectorOptions {
         // seeded by chance on purpose, and would be nobody's to repeat.
         memory_bytes: 1 << 30,
         workers: chance.pick(&[1, 2, 3]),
+        transactions: chance.pick(&[1, 2, 8]),
         checkpoint_every: chance.pick(&[None, Some(Duration::ZERO), Some(Duration::ZERO)]),
         fold: FoldOptions {
             wire: WireFormat::Json,

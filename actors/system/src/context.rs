@@ -11,6 +11,7 @@ use refold_domain::observe::Board;
 use refold_domain::position::Offset;
 use refold_domain::position::Partition;
 use refold_domain::version::VersionId;
+use tokio::sync::Semaphore;
 
 use crate::gate::Gate;
 use crate::options::ProjectorOptions;
@@ -33,6 +34,8 @@ pub(crate) struct Context {
     pub(crate) partitions: usize,
     pub(crate) gate: Gate,
     pub(crate) pace: SharedPace,
+    /// The apply transactions that may still begin. First come, first served.
+    pub(crate) transactions: Arc<Semaphore>,
 }
 
 impl Shared {

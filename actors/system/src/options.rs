@@ -94,9 +94,14 @@ pub struct ProjectorOptions {
     pub partitions: PartitionSelection,
     /// Most events in one apply transaction.
     pub batch: usize,
-    /// No event waits longer for its apply transaction than this. Every partition has its turn
-    /// once in this time, one after another, and sends then what it has.
+    /// No event waits longer for its apply transaction than this, as long as `transactions` allow
+    /// it. Every partition has its turn once in this time, one after another, and sends then what
+    /// it has.
     pub batch_age: Duration,
+    /// Most apply transactions of the process at once. A partition whose turn has come while there
+    /// are as many waits for one of them, and takes in meanwhile what arrives: with more partitions
+    /// than the database keeps up with, batches become larger and not more.
+    pub transactions: usize,
     /// Most events per second over all partitions of the process; `None` is no limit.
     pub rate_limit: Option<u64>,
     /// What a rebuild may bear on the database; over a limit it applies nothing. Live is not held.
@@ -172,6 +177,9 @@ impl Default for ProjectorOptions {
             partitions: PartitionSelection::All,
             batch: 10_000,
             batch_age: Duration::from_millis(50),
+            // A few for each core: they share the wait for the disk, and no more of them than that
+            // stand between a read and its turn on a core of the database.
+            transactions: (4 * cores).max(8),
             rate_limit: None,
             limits: Limits::DEFAULT,
             // A sixth of the time after which the api gives a read up: a queue of reads that grows
@@ -222,6 +230,7 @@ impl ProjectorOptions {
     pub fn validate(&self) -> Result<(), String> {
         let positive = [
             ("-batch", self.batch),
+            ("-transactions", self.transactions),
             ("-workers", self.workers),
             ("-memory", self.memory_bytes),
             ("the records of a read", self.bulk_read.records),
@@ -319,8 +328,9 @@ mod tests {
     #[test]
     fn a_setting_that_cannot_work_is_named() {
         type Spoil = fn(&mut ProjectorOptions);
-        let wrong: [(&str, Spoil); 7] = [
+        let wrong: [(&str, Spoil); 8] = [
             ("-batch", |o| o.batch = 0),
+            ("-transactions", |o| o.transactions = 0),
             ("-batch-age", |o| o.batch_age = Duration::from_secs(11)),
             ("-memory", |o| o.memory_bytes = 0),
             ("-rate-limit", |o| o.rate_limit = Some(0)),

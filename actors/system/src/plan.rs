@@ -183,6 +183,12 @@ pub(crate) fn index_of(chunk: &Chunk, offset: Offset) -> usize {
     low
 }
 
+/// Whether a mark is past the end that the log had when it was asked last. A mark that follows a
+/// moving end may never stand at it when a batch is sent (ADR 38).
+pub(crate) fn has_passed(next: Offset, asked_end: Option<Offset>) -> bool {
+    asked_end.is_some_and(|end| next >= end)
+}
+
 /// The phase of an applying projector. One that was live stays so while it is
 /// less than a batch behind, so that a moving end does not make it flicker.
 pub(crate) fn phase_after(before: Phase, at_end: bool, lag: u64, batch: u64) -> Phase {

@@ -17,6 +17,7 @@ use refold_ports::registry::RegistryError;
 use refold_ports::registry::VersionRow;
 use refold_ports::source::SourceError;
 use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -107,6 +108,9 @@ pub async fn start_projector(
         },
         gate: Gate::new(options.workers, options.bulk_bytes()),
         pace: SharedPace::new(options.rate_limit),
+        transactions: Arc::new(Semaphore::new(
+            options.transactions.min(Semaphore::MAX_PERMITS),
+        )),
         plugs,
         options,
         board,

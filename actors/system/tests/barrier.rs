@@ -43,10 +43,10 @@ fn order(label: &str) -> PromotionOrder {
 }
 
 /// Appends events until it is dropped.
-struct Tail(Arc<AtomicBool>);
+pub(crate) struct Tail(Arc<AtomicBool>);
 
 impl Tail {
-    fn start(world: &World) -> Self {
+    pub(crate) fn start(world: &World) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let (world, told) = (world.clone(), Arc::clone(&over));
         std::thread::spawn(move || {

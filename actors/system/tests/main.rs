@@ -6,6 +6,7 @@ mod group;
 mod halt;
 mod history;
 mod large;
+mod moving;
 mod ownership;
 mod park;
 mod process;
@@ -13,6 +14,7 @@ mod rebuild;
 mod schedule;
 mod strikes;
 mod throttle;
+mod transactions;
 mod world;
 
 /// Supervision rests on unwinding: with `panic = "abort"` a panic in a fold

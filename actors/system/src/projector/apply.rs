@@ -1,5 +1,6 @@
 //! The apply path: gather, fold, commit, one batch a turn.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -11,6 +12,8 @@ use refold_domain::observe::Stage;
 use refold_ports::sink::Committed;
 use refold_ports::sink::Directive;
 use refold_ports::sink::StoreError;
+use refold_ports::source::SourceError;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::msg::Ending;
@@ -25,9 +28,30 @@ use crate::labour::Labour;
 use crate::labour::compute;
 use crate::plan;
 use crate::plan::Verdict;
+use crate::reader::TailChunk;
 use crate::thread_cpu;
 use refold_ports::probe::Edge;
 use refold_ports::probe::Word;
+
+/// What one answer of the reader came to.
+enum TakenIn {
+    /// There is more to fold.
+    Some,
+    /// Nothing in it is to be folded.
+    Nothing,
+    /// The log is away for the moment.
+    Away,
+    /// The log is another one.
+    Diverged(String),
+}
+
+/// What the wait for a transaction came to.
+enum Placed {
+    /// It may begin; the place is free again when this is dropped.
+    Here(OwnedSemaphorePermit),
+    /// The log is another one.
+    Diverged(String),
+}
 
 /// What gathering came to.
 enum Gathered {
@@ -44,15 +68,28 @@ impl ProjectorState {
         if self.is_held().await {
             return Ok(Turn::On(Work::Applying(apply), Next::Pull));
         }
-        if apply.prepared.is_none() {
+        let is_new = apply.prepared.is_none();
+        if is_new {
             match self.gather(&mut apply).await? {
                 Gathered::Some => {}
                 Gathered::Nothing => return Ok(self.idle(apply)),
                 Gathered::Diverged(why) => return Ok(Turn::End(Ending::Halted(why))),
             }
+        }
+        let place = match self.place(&mut apply, is_new).await? {
+            Placed::Here(place) => place,
+            Placed::Diverged(why) => return Ok(Turn::End(Ending::Halted(why))),
+        };
+        if is_new {
+            if !apply.reached {
+                let seen = self.shared.board.get(&self.id);
+                apply.asked_end = seen.and_then(|o| o.asked_end);
+            }
             apply = self.fold_batch(apply).await?;
         }
-        self.commit(apply).await
+        let turn = self.commit(apply).await;
+        drop(place);
+        turn
     }
 
     /// Waits until a batch is full or its turn has come.
@@ -68,23 +105,14 @@ impl ProjectorState {
             if wait.is_zero() {
                 break;
             }
-            let chunk = match tokio::time::timeout(wait, apply.reader.next()).await {
-                Err(_) => break,
-                Ok(Ok(read)) => {
-                    self.observe(|o| o.cpu.add(Stage::Fetch, read.cpu));
-                    read.chunk
-                }
-                Ok(Err(error)) if error.is_transient() => {
-                    self.observe(|o| o.reason = Some(error.to_string()));
-                    break;
-                }
-                Ok(Err(error)) => return Err(Trouble::of_source(error, apply.durable)),
-            };
-            if let Some(why) = self.check(apply, &chunk) {
-                return Ok(Gathered::Diverged(why));
-            }
-            if !apply.take(chunk) && apply.pending.is_empty() {
+            let Ok(answer) = tokio::time::timeout(wait, apply.reader.next()).await else {
                 break;
+            };
+            match self.take_in(apply, answer)? {
+                TakenIn::Some => {}
+                TakenIn::Nothing if !apply.pending.is_empty() => {}
+                TakenIn::Nothing | TakenIn::Away => break,
+                TakenIn::Diverged(why) => return Ok(Gathered::Diverged(why)),
             }
         }
         let waited = started.elapsed();
@@ -95,6 +123,58 @@ impl ProjectorState {
         }
         self.busy(Stage::Fetch, waited);
         Ok(Gathered::Some)
+    }
+
+    fn take_in(
+        &self,
+        apply: &mut Apply,
+        answer: Result<TailChunk, SourceError>,
+    ) -> Result<TakenIn, Trouble> {
+        let chunk = match answer {
+            Ok(read) => {
+                self.observe(|o| o.cpu.add(Stage::Fetch, read.cpu));
+                read.chunk
+            }
+            Err(error) if error.is_transient() => {
+                self.observe(|o| o.reason = Some(error.to_string()));
+                return Ok(TakenIn::Away);
+            }
+            Err(error) => return Err(Trouble::of_source(error, apply.durable)),
+        };
+        if let Some(why) = self.check(apply, &chunk) {
+            return Ok(TakenIn::Diverged(why));
+        }
+        Ok(match apply.take(chunk) {
+            true => TakenIn::Some,
+            false => TakenIn::Nothing,
+        })
+    }
+
+    /// Waits for a place among the transactions of this process and takes in meanwhile, where the
+    /// batch is not folded yet, what goes into it. Whoever waits keeps its place in the queue, so
+    /// this ends as soon as those before it have: their statements and their waits for locks are
+    /// bounded.
+    async fn place(&mut self, apply: &mut Apply, is_new: bool) -> Result<Placed, Trouble> {
+        let limit = self.shared.options.tail_read(self.shared.partitions);
+        let started = Instant::now();
+        let mut place = pin!(Arc::clone(&self.shared.transactions).acquire_owned());
+        let mut reads = is_new;
+        let place = loop {
+            tokio::select! {
+                biased;
+                place = &mut place => break place,
+                answer = apply.reader.next(), if reads && !apply.is_full(limit) => {
+                    match self.take_in(apply, answer)? {
+                        TakenIn::Some | TakenIn::Nothing => {}
+                        TakenIn::Away => reads = false,
+                        TakenIn::Diverged(why) => return Ok(Placed::Diverged(why)),
+                    }
+                }
+            }
+        };
+        self.busy(Stage::Commit, started.elapsed());
+        let closed = |_| Trouble::Failed("the process takes no transactions any more".to_owned());
+        place.map(Placed::Here).map_err(closed)
     }
 
     /// When a batch whose first event came at `since` is sent, full or not.
@@ -308,6 +388,7 @@ impl ProjectorState {
                 o.end = o.end.max(end);
                 o.clear_to = if at_end { end } else { o.clear_to };
             }
+            let at_end = at_end || plan::has_passed(apply.durable, o.asked_end);
             let next = plan::phase_after(o.phase, at_end, o.lag(), batch);
             o.phase = next;
         });

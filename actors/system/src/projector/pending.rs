@@ -44,6 +44,9 @@ pub(crate) struct Apply {
     pub(super) history_end: Offset,
     /// The end of the log by the last chunk, if the log ended behind it.
     pub(super) log_end: Option<Offset>,
+    /// The end of the log that somebody beside the projector was told last; see
+    /// [`Observed::asked_end`](refold_domain::observe::Observed::asked_end).
+    pub(super) asked_end: Option<Offset>,
     /// Where the log itself ended then, behind markers that move no mark.
     pub(super) clear_to: Option<Offset>,
     /// When the oldest pending record arrived.
@@ -241,7 +244,8 @@ impl Apply {
                 last_record: folded.last_record.or(self.last_record),
                 gaps: folded.gaps,
                 parked,
-                at_log_end: self.log_end == Some(folded.next),
+                at_log_end: self.log_end == Some(folded.next)
+                    || plan::has_passed(folded.next, self.asked_end),
             },
             counts: folded.counts,
             halt: folded.halt,

@@ -222,6 +222,7 @@ impl ProjectorState {
             history_end: entry.history_end,
             log_end: None,
             clear_to: None,
+            asked_end: None,
             since: None,
             prepared: None,
             shown: 0,

@@ -74,11 +74,13 @@ async fn measure_ends(shared: &Shared, partitions: &[Partition]) {
             Ok(log) => shared.board.update(&shared.actor_id(*partition), |o| {
                 o.end = o.next.max(log.high);
                 o.end_measured = Some(SystemTime::now());
+                o.asked_end = Some(log.high);
             }),
             // The measured time on the board shows how old the end is. A log that is
             // away answers for no partition, and each question takes its deadline.
             Err(error) => {
                 tracing::debug!(%partition, %error, "ask end of log");
+                shared.board.update_all(|o| o.asked_end = None);
                 return;
             }
         }
