@@ -52,6 +52,17 @@ impl Api {
         &mut self.process
     }
 
+    /// SIGSTOP: what it has begun stands still, and so does what is asked of it, until
+    /// [`Api::resume`].
+    pub fn pause(&self) {
+        self.process.stop();
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.process.resume();
+    }
+
     /// `host:port`.
     pub fn address(&self) -> &str {
         self.process.address()

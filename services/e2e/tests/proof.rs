@@ -1,5 +1,8 @@
 //! The proof in front of a promotion, and the promotion.
 
+#[path = "proof/lost.rs"]
+mod lost;
+
 use std::time::Duration;
 
 use refold_e2e::Answer;

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 
 use refold_e2e::Answer;
+use refold_e2e::Api;
 use refold_e2e::Exit;
 use refold_e2e::Mode;
 use refold_e2e::World;
@@ -32,6 +33,26 @@ fn tables(world: &World, id: i64) -> i64 {
          and relname ~ '^v{id}_p[0-9]+'"
     );
     world.cell(&sql).parse().expect("a number")
+}
+
+/// Readers of each api.
+const READERS: usize = 4;
+
+/// Reads of what serves until the flag is set, none of which may fail.
+pub(crate) fn read_until(api: &Api, stop: &AtomicBool, reads: &AtomicU64) {
+    while !stop.load(Ordering::Acquire) {
+        let read = reads.fetch_add(1, Ordering::AcqRel);
+        row(&api.get(&format!("/aggregate/{}", 1 + read % STREAM.aggregates)));
+    }
+}
+
+/// An api that goes on when this is dropped: who waits for it waits no longer then.
+struct Paused<'a>(&'a Api);
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        self.0.resume();
+    }
 }
 
 /// A build that is in the middle of its history.
@@ -148,36 +169,40 @@ fn what_served_before_goes_under_its_readers_and_there_is_no_way_back() {
     let served = abort(&world, PAIR[0], &["-confirm", PAIR[0]]);
     assert_eq!(served.exit, Exit::Code(3), "{served:?}");
     assert!(served.stderr.contains("served before"), "{served:?}");
-    let (stop, reads) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (stop, reads) = (AtomicBool::new(false), [const { AtomicU64::new(0) }; 2]);
+    let count = |of: usize| reads[of].load(Ordering::Acquire);
     thread::scope(|scope| {
         let until = Until(&stop);
-        for api in &apis {
-            let (stop, reads) = (&stop, &reads);
-            scope.spawn(move || {
-                while !stop.load(Ordering::Acquire) {
-                    let read = reads.fetch_add(1, Ordering::AcqRel);
-                    row(&api.get(&format!("/aggregate/{}", 1 + read % 4_000)));
-                }
-            });
+        for (api, reads) in apis.iter().zip(&reads) {
+            for _ in 0..READERS {
+                scope.spawn(|| read_until(api, &stop, reads));
+            }
         }
+        let all_read = || count(0).min(count(1)) > 100;
+        world.wait("both are read from", BOUND, all_read);
         let tag = apis[1]
             .get("/projections")
             .header("etag")
             .map(str::to_owned);
         let tag = tag.expect("a tag");
         let path = format!("/projections/{0}?confirm={0}", PAIR[0]);
+        // The reads of the second one stand still wherever they are, until the tables are gone.
+        apis[1].pause();
+        let paused = Paused(&apis[1]);
         let ended = apis[0].delete(&path, &[("If-Match", &tag)]);
         assert_eq!(ended.status, 202, "{ended:?}");
         let (_, sentence) = old.refuse(BOUND);
         assert!(sentence.contains("not projected"), "{sentence}");
         let dropped = || world.state(PAIR[0]).as_deref() == Some("dropped");
         world.wait("it is dropped", BOUND, dropped);
+        let before = [count(0), count(1)];
+        drop(paused);
+        let read_on = || (0..2).all(|of| count(of) > before[of] + 100);
+        world.wait("both are read from again", BOUND, read_on);
         drop(until);
     });
-    println!(
-        "{} reads while it went, none failed",
-        reads.load(Ordering::Acquire)
-    );
+    let reads = [count(0), count(1)];
+    println!("{reads:?} reads while it went, none failed");
     assert_eq!(tables(&world, id), 0);
     let back = apis[0].cutover(PAIR[0]);
     assert_eq!(back.problem("conflict")["status"], 409);

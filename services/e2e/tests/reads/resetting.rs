@@ -6,11 +6,12 @@ use std::sync::atomic::Ordering;
 use std::thread;
 
 use refold_e2e::Answer;
-use refold_e2e::Api;
 use refold_e2e::Exit;
+use refold_e2e::Launch;
 use refold_e2e::Mode;
 use refold_e2e::World;
 
+use super::ending::read_until;
 use super::scene::BOUND;
 use super::scene::PAIR;
 use super::scene::STREAM;
@@ -29,14 +30,6 @@ fn reset(world: &World, version: &str, more: &[&str]) -> Answer {
 fn refused(answer: &Answer, code: i32, part: &str) {
     assert_eq!(answer.exit, Exit::Code(code), "{answer:?}");
     assert!(answer.stderr.contains(part), "{answer:?}");
-}
-
-/// Reads of what serves until the flag is set, none of which may fail.
-fn read_until(api: &Api, stop: &AtomicBool, reads: &AtomicU64) {
-    while !stop.load(Ordering::Acquire) {
-        let read = reads.fetch_add(1, Ordering::AcqRel);
-        row(&api.get(&format!("/aggregate/{}", 1 + read % STREAM.aggregates)));
-    }
 }
 
 #[test]
@@ -120,5 +113,43 @@ fn a_version_that_is_reset_while_its_projectors_run_is_built_from_the_head_of_th
     assert_eq!(report["differences"], 0, "{report}");
     for (mark, before) in world.marks(version).iter().zip(&before) {
         assert!(mark.epoch > before.epoch, "{mark:?} {before:?}");
+    }
+}
+
+#[test]
+fn a_version_that_came_to_serve_while_its_reset_waited_is_refused_at_once() {
+    let world = World::seeded("reset_overtaken", STREAM);
+    let [_live, mut candidate] = two_versions(&world, PAIR);
+    let (old, version) = (PAIR[0], PAIR[1]);
+    let id = world.version_id(version);
+    let marks = world.marks(version);
+    let mut other = world.session();
+    let hold = format!("begin; select 1 from refold.versions where id = {id} for update");
+    other.ask(&hold).expect("its row is locked");
+
+    let launch = Launch::new(["reset", "-version", version, "-confirm", version]);
+    let launch = launch.flag("patience", "60s").args(world.store_flags());
+    let mut reset = launch.start();
+    // It asks again as often as its wait for the lock is over.
+    let waits = || {
+        let waiting = "select count(*) from pg_stat_activity
+            where wait_event_type = 'Lock' and application_name = 'refold registry'";
+        world.cell(waiting) == "1"
+    };
+    world.wait("the reset waits", BOUND, waits);
+    let switch = format!(
+        "update refold.versions set state = 'previous' where label = '{old}';
+         update refold.versions set state = 'active' where id = {id};
+         update refold.active set version = {id}, generation = generation + 1;
+         commit"
+    );
+    other.ask(&switch).expect("it serves now");
+    assert_eq!(reset.exit(BOUND / 2), Exit::Code(3), "{reset:?}");
+    let told = reset.stderr().text();
+    assert!(told.contains("serves reads"), "{told}");
+    assert_eq!(world.state(version).as_deref(), Some("active"));
+    assert_eq!(candidate.try_exit(), None, "it goes on");
+    for (mark, before) in world.marks(version).iter().zip(&marks) {
+        assert_eq!(mark.epoch, before.epoch);
     }
 }
