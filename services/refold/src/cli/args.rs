@@ -152,9 +152,14 @@ pub struct ProjectorArgs {
     pub batch: Count,
     /// No event waits longer for its transaction than this: how old a row may be against how many
     /// transactions there are. Each partition sends once in this time what it has, one after
-    /// another, and at once what fills a transaction. At most 10s.
+    /// another, and at once what fills a transaction, as long as -transactions allow it. At most 10s.
     #[arg(long, default_value = "50ms", value_parser = duration)]
     pub batch_age: Duration,
+    /// Most transactions of batches at once, over all partitions of this process. With more
+    /// partitions than the database keeps up with, each waits for its turn and batches become larger.
+    /// Default: four for each core of this machine, at least 8.
+    #[arg(long)]
+    pub transactions: Option<usize>,
     /// Events per second over all partitions of this process; 0 is as fast as it goes.
     #[arg(long, default_value = "0")]
     pub rate_limit: Count,

@@ -1,6 +1,7 @@
 //! The flags of the benchmarks that are kept as experiments.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use refold_local::settings::WalLevel;
@@ -10,6 +11,7 @@ use super::Failure;
 use super::Format;
 use super::Share;
 use super::StreamArgs;
+use super::args::duration;
 use super::runs::BenchReplayArgs;
 
 /// What all experiments share.
@@ -326,6 +328,29 @@ pub struct BenchCutoverProofArgs {
     /// Reads per second from the first to after the switch, open loop.
     #[arg(long, default_value = "500")]
     pub read_rate: Count,
+}
+
+/// `bench way-back`
+#[derive(Debug, Clone, Args)]
+pub struct BenchWayBackArgs {
+    /// The stream.
+    #[command(flatten)]
+    pub stream: StreamArgs,
+    /// What all experiments share; there is one run.
+    #[command(flatten)]
+    pub common: ExperimentArgs,
+    /// Compression of the log.
+    #[arg(long, default_value = "lz4")]
+    pub codec: String,
+    /// Events per second that keep coming all the time.
+    #[arg(long, default_value = "5000")]
+    pub tail_rate: Count,
+    /// Reads per second all the time, open loop.
+    #[arg(long, default_value = "1000")]
+    pub read_rate: Count,
+    /// How long the new version serves before the way back.
+    #[arg(long, default_value = "10m", value_parser = duration)]
+    pub traffic: Duration,
 }
 
 /// What a measured replay reads.

@@ -71,6 +71,8 @@ pub enum Bench {
     Zombies(BenchZombiesArgs),
     /// Freeze two versions at one vector and let the database compare them with EXCEPT.
     CutoverProof(BenchCutoverProofArgs),
+    /// Let the new version serve for a while under read load, then promote the one before again.
+    WayBack(BenchWayBackArgs),
     /// Promote and roll back a thousand times under read load, each switch behind its own proof.
     ThousandSwitches(BenchThousandSwitchesArgs),
     /// Damage random rows in every way and see which layer of the proof finds it.

@@ -75,6 +75,7 @@ async fn run_experiment(what: Bench, projections: &Projections) -> Result<ExitCo
         Bench::Zombies(args) => bench::zombies::run(args, projections).await,
         Bench::Overlap(args) => bench::overlap::run(args, projections).await,
         Bench::CutoverProof(args) => demo::cutover_proof(args, projections.clone()).await,
+        Bench::WayBack(args) => demo::way_back(args, projections.clone()).await,
         Bench::ThousandSwitches(args) => demo::thousand_switches(args, projections.clone()).await,
         Bench::SeededCorruptions(args) => demo::seeded_corruptions(args, projections.clone()).await,
         Bench::ProofCost(args) => demo::proof_cost(args, projections.clone()).await,

@@ -128,6 +128,7 @@ fn options(args: &ProjectorArgs) -> Result<ProjectorOptions, Failure> {
         partitions,
         batch: args.batch.0 as usize,
         batch_age: args.batch_age,
+        transactions: args.transactions.unwrap_or(defaults.transactions),
         rate_limit: Some(args.rate_limit.0).filter(|rate| *rate > 0),
         limits: args.throttle.limits(),
         max_read_p99: args.throttle.max_read_p99(defaults.max_read_p99),

@@ -10,17 +10,14 @@ use std::time::Instant;
 
 use refold_domain::diff::comparable_columns;
 use refold_domain::spec::ProjectionSpec;
-use refold_domain::version::VersionState;
 use serde_json::Value;
 use serde_json::json;
 
 use super::LIVE;
 use super::NEW;
-use super::figures::Rebuild;
 use super::scene::Experiment;
 use super::scene::SCAN_AGE;
 use super::scene::Scene;
-use crate::bench::report::write;
 use crate::cli::BenchCutoverProofArgs;
 use crate::cli::Failure;
 use crate::cli::Kind;
@@ -56,11 +53,7 @@ pub(crate) async fn run(
     };
     let mut scene = experiment.open(projections).await?;
     let outcome = play(&args, &mut scene, &statements).await;
-    let closed = scene.close().await;
-    let result = outcome?;
-    closed?;
-    write(&out.join("result.json"), &format!("{result:#}\n"))?;
-    println!("{result}");
+    let result = scene.conclude(outcome, &out).await?;
     match result["proven"] == json!(true) {
         true => Ok(ExitCode::SUCCESS),
         false => Ok(ExitCode::from(Kind::Differences.code())),
@@ -132,7 +125,7 @@ async fn play(
     scene: &mut Scene,
     statements: &Statements,
 ) -> Result<Value, Failure> {
-    let rebuild = both_built(args, scene).await?;
+    let rebuild = scene.build_both(LIVE, NEW).await?;
     scene.step("freeze both at one vector: nothing is appended any more");
     scene.stop_tail().await?;
     let marks = frozen(scene, statements).await?;
@@ -197,31 +190,6 @@ async fn play(
         "machine": machine::describe(),
         "revision": machine::revision(),
     }))
-}
-
-/// From an empty log to two versions at its moving end, one of them read.
-async fn both_built(args: &BenchCutoverProofArgs, scene: &mut Scene) -> Result<Rebuild, Failure> {
-    let stream = &args.stream;
-    scene.step(&format!(
-        "seed {} events of {} accounts into {} partitions",
-        stream.events, stream.aggregates, stream.partitions
-    ));
-    scene.seed().await?;
-    scene.step("start accounts_v3 live and the api");
-    scene.start_live(LIVE).await?;
-    scene.start_api().await?;
-    scene.wait_state(LIVE, VersionState::Active, BOUND).await?;
-    scene.step(&format!(
-        "read at {}/s, append {} events/s",
-        args.read_rate, args.tail_rate
-    ));
-    scene.start_load();
-    scene.start_tail()?;
-    scene.wait_tail(BOUND).await?;
-    scene.step("rebuild accounts_v4 from offset 0 beside it, and catch up");
-    let rebuild = scene.rebuild(NEW, 0).await?;
-    scene.wait_state(NEW, VersionState::Ready, BOUND).await?;
-    Ok(rebuild)
 }
 
 /// Waits until both versions stand at the same offset in every partition, and answers where.

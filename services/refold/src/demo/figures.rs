@@ -166,6 +166,11 @@ impl Figures {
                 p99(Span::After)
             ),
             format!(
+                "                sent late by their driver during the replay, which counts: {} (p99)",
+                load.late_ms(Span::Replay, 0.99)
+                    .map_or("-".to_owned(), |ms| format!("{ms:.2} ms"))
+            ),
+            format!(
                 "  switch        generation {}, flip {:.2} ms, switch offsets sum {}",
                 self.cutover.generation,
                 self.cutover.flip_ms,

@@ -11,6 +11,7 @@ mod proof_cost;
 mod scene;
 mod seeded_corruptions;
 mod thousand_switches;
+mod way_back;
 
 use std::time::Duration;
 use std::time::Instant;
@@ -38,6 +39,7 @@ pub(crate) use scene::served;
 pub(crate) use scene::start_stack;
 pub(crate) use seeded_corruptions::run as seeded_corruptions;
 pub(crate) use thousand_switches::run as thousand_switches;
+pub(crate) use way_back::run as way_back;
 
 const LIVE: &str = "accounts_v3";
 const NEW: &str = "accounts_v4";

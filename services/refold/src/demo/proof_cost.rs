@@ -25,7 +25,6 @@ use super::LIVE;
 use super::NEW;
 use super::scene::Experiment;
 use super::scene::Scene;
-use crate::bench::report::write;
 use crate::cli::BenchProofCostArgs;
 use crate::cli::Count;
 use crate::cli::Failure;
@@ -83,11 +82,7 @@ pub(crate) async fn run(
     };
     let mut scene = experiment.open(projections.clone()).await?;
     let outcome = play(&args, &mut scene, &projections).await;
-    let closed = scene.close().await;
-    let result = outcome?;
-    closed?;
-    write(&out.join("result.json"), &format!("{result:#}\n"))?;
-    println!("{result}");
+    let result = scene.conclude(outcome, &out).await?;
     match result["false_findings"] == json!(0) && result["except_rows"] == json!(0) {
         true => Ok(ExitCode::SUCCESS),
         false => Ok(ExitCode::from(Kind::Differences.code())),

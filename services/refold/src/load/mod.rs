@@ -36,6 +36,7 @@ pub(crate) use overlap::around;
 pub(crate) use overlap::nearest_rank;
 pub(crate) use report::LoadReport;
 pub(crate) use report::Span;
+use report::Took;
 
 /// What to read, how fast and how long.
 #[derive(Debug, Clone)]
@@ -156,13 +157,17 @@ pub(crate) async fn run(
             let span = mark.get();
             let exists = id >= 1 && id as u64 <= plan.aggregates;
             tokio::spawn(async move {
+                let late = scheduled.elapsed();
                 let outcome = read(&client, &uri, id, exists).await;
-                let latency = scheduled.elapsed();
+                let took = Took {
+                    late,
+                    latency: scheduled.elapsed(),
+                };
                 progress
                     .failed
                     .fetch_add(u64::from(outcome.is_err()), Ordering::Relaxed);
                 let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
-                report.record(span, latency, start.elapsed(), &uri, outcome);
+                report.record(span, took, start.elapsed(), &uri, outcome);
                 progress.reads.fetch_add(1, Ordering::Relaxed);
                 drop(slot);
             });

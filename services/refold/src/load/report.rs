@@ -36,6 +36,15 @@ impl Span {
     }
 }
 
+/// How long a read took, from the moment it was due.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Took {
+    /// Until it was sent: what this process made of it, not the api.
+    pub(super) late: Duration,
+    /// Until its answer.
+    pub(super) latency: Duration,
+}
+
 /// A read that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FailedRead {
@@ -65,6 +74,8 @@ pub(crate) struct LoadReport {
     pub(crate) by_version: BTreeMap<String, u64>,
     /// Latencies in microseconds from the moment a read was due, per span.
     spans: Vec<Histogram<u64>>,
+    /// How late reads were sent, in microseconds, per span.
+    late: Vec<Histogram<u64>>,
 }
 
 impl LoadReport {
@@ -80,19 +91,22 @@ impl LoadReport {
             failures: Vec::new(),
             by_version: BTreeMap::new(),
             spans: Span::ALL.iter().map(|_| histogram()).collect(),
+            late: Span::ALL.iter().map(|_| histogram()).collect(),
         }
     }
 
     pub(super) fn record(
         &mut self,
         span: Span,
-        latency: Duration,
+        took: Took,
         at: Duration,
         uri: &str,
         outcome: Result<Seen, String>,
     ) {
         self.reads += 1;
-        self.spans[span as usize].saturating_record(latency.as_micros() as u64);
+        let microseconds = |of: Duration| of.as_micros() as u64;
+        self.spans[span as usize].saturating_record(microseconds(took.latency));
+        self.late[span as usize].saturating_record(microseconds(took.late));
         match outcome {
             Ok(seen) => {
                 let version = seen.version.unwrap_or_else(|| "none".to_owned());
@@ -114,9 +128,13 @@ impl LoadReport {
 
     /// Latency of a quantile in `[0, 1]` in milliseconds; `None` for a span without reads.
     pub(crate) fn quantile_ms(&self, span: Span, quantile: f64) -> Option<f64> {
-        let histogram = &self.spans[span as usize];
-        let value = || histogram.value_at_quantile(quantile) as f64 / 1_000.0;
-        (!histogram.is_empty()).then(value)
+        quantile_ms(&self.spans[span as usize], quantile)
+    }
+
+    /// How late reads were sent, in milliseconds, as [`Self::quantile_ms`]: a part of their latency
+    /// that their driver is the reason of.
+    pub(crate) fn late_ms(&self, span: Span, quantile: f64) -> Option<f64> {
+        quantile_ms(&self.late[span as usize], quantile)
     }
 
     /// The figures as JSON.
@@ -131,6 +149,7 @@ impl LoadReport {
                     "p99_ms": self.quantile_ms(span, 0.99),
                     "p999_ms": self.quantile_ms(span, 0.999),
                     "max_ms": self.quantile_ms(span, 1.0),
+                    "sent_late_p99_ms": self.late_ms(span, 0.99),
                 });
                 (span.word().to_owned(), figures)
             })
@@ -142,4 +161,9 @@ impl LoadReport {
             "latency": spans,
         })
     }
+}
+
+fn quantile_ms(histogram: &Histogram<u64>, quantile: f64) -> Option<f64> {
+    let value = || histogram.value_at_quantile(quantile) as f64 / 1_000.0;
+    (!histogram.is_empty()).then(value)
 }

@@ -1,7 +1,12 @@
 //! A scene as an experiment's flags describe it.
 
+use std::path::Path;
+
+use serde_json::Value;
+
 use super::Scene;
 use super::Staging;
+use crate::bench::report::write;
 use crate::cli::Count;
 use crate::cli::DemoArgs;
 use crate::cli::ExperimentArgs;
@@ -44,5 +49,25 @@ impl Experiment<'_> {
             ..Staging::default()
         };
         Scene::open(args, staging, projections).await
+    }
+}
+
+impl Scene {
+    /// Ends an experiment: whatever came of it, everything is stopped; a result is printed and
+    /// written to `result.json` in `out`.
+    ///
+    /// # Errors
+    /// That of the experiment, before that of the stop.
+    pub(in crate::demo) async fn conclude(
+        mut self,
+        outcome: Result<Value, Failure>,
+        out: &Path,
+    ) -> Result<Value, Failure> {
+        let closed = self.close().await;
+        let result = outcome?;
+        closed?;
+        write(&out.join("result.json"), &format!("{result:#}\n"))?;
+        println!("{result}");
+        Ok(result)
     }
 }

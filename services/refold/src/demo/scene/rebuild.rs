@@ -5,6 +5,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use refold_bench::accounts::Account;
+use refold_domain::version::VersionState;
 use refold_ports::Registry;
 use refold_ports::registry::MarkRow;
 use refold_telemetry::names::ACTOR_STATE;
@@ -17,10 +18,46 @@ use crate::demo::processes::Role;
 use crate::demo::processes::free_address;
 use crate::machine;
 
+/// How long one step on the way to two versions may take before it counts as hung.
+const STEP_BOUND: Duration = Duration::from_secs(600);
+
 /// A rebuild that takes no longer than this tells its end only.
 const TELL_AFTER: Duration = Duration::from_secs(10);
 
 impl Scene {
+    /// From an empty log to two versions at its moving end, the first of them read.
+    pub(in crate::demo) async fn build_both(
+        &mut self,
+        live: &str,
+        new: &str,
+    ) -> Result<Rebuild, Failure> {
+        let stream = self.args.stream.clone();
+        self.step(&format!(
+            "seed {} events of {} accounts into {} partitions",
+            stream.events, stream.aggregates, stream.partitions
+        ));
+        self.seed().await?;
+        self.step(&format!("start {live} live and the api"));
+        self.start_live(live).await?;
+        self.start_api().await?;
+        self.wait_state(live, VersionState::Active, STEP_BOUND)
+            .await?;
+        self.step(&format!(
+            "read at {}/s, append {} events/s",
+            self.args.read_rate, self.args.tail_rate
+        ));
+        self.start_load();
+        self.start_tail()?;
+        self.wait_tail(STEP_BOUND).await?;
+        self.step(&format!(
+            "rebuild {new} from offset 0 beside it, and catch up"
+        ));
+        let rebuild = self.rebuild(new, 0).await?;
+        self.wait_state(new, VersionState::Ready, STEP_BOUND)
+            .await?;
+        Ok(rebuild)
+    }
+
     /// Rebuilds a version; the projector is SIGKILLed `kills` times in the middle and started again.
     pub(in crate::demo) async fn rebuild(
         &mut self,
